@@ -1,0 +1,1 @@
+"""What to run: every number of an experiment, and nothing else."""

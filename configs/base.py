@@ -1,0 +1,162 @@
+"""Every field of a config, once, with its default. An experiment takes a copy and changes what
+differs.
+
+Fields that are None stand for a default that depends on the SDE; they can be set from the command
+line.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """CIFAR-10 sized defaults: DDPM++ with the VP SDE, as in Song et al. 2021."""
+    return ConfigDict(
+        {
+            'seed': 42,
+            'data': data(),
+            'sde': sde(),
+            'model': model(),
+            'training': training(),
+            'optim': optim(),
+            'sampling': sampling(),
+            'eval': evaluation(),
+        }
+    )
+
+
+def data() -> dict:
+    """Images, and how they become arrays."""
+    return {
+        'source': 'cifar10',  # mnist5k | digits | npz:PATH | folder:PATH | a name of TFDS
+        'data_dir': placeholder(str),  # where TFDS keeps its data; None: TFDS's own default
+        'image_size': (32, 32),  # height, width; others are brought to it as `fit` says
+        'channels': 3,
+        'fit': 'crop',  # crop: scale the shorter side, cut the centre | squash: scale both sides
+        'test_fraction': 0.1,  # held out where the source has no test split
+        'random_flip': True,
+        'dequantize': False,  # uniform noise over the bins of 8-bit values in training
+        'centered': True,  # [-1, 1], otherwise [0, 1]
+    }
+
+
+def sde() -> dict:
+    """The SDE and its fields; the others must stay None."""
+    return {
+        'name': 'vp',  # vp | subvp | ve | edm | cosine | geometric | flow | ddpm | smld
+        'beta_min': placeholder(float),  # vp, subvp, ddpm: noise rate at t = 0 and T
+        'beta_max': placeholder(float),
+        'sigma_min': placeholder(float),  # ve, edm, geometric, smld: noise level at t = 0 and T
+        'sigma_max': placeholder(float),
+        'log_snr_min': placeholder(float),  # cosine: log signal-to-noise ratio at T and t = 0
+        'log_snr_max': placeholder(float),
+        'num_scales': placeholder(int),  # ddpm, smld: levels of the chain
+    }
+
+
+def model() -> dict:
+    """The network (fields of models/ncsnpp.py), and how its output becomes a score."""
+    return {
+        'name': 'ncsnpp',
+        'parameterization': 'noise',  # noise | score | edm | ddpm | smld: see parameterization.py
+        'nf': 128,
+        'ch_mult': (1, 2, 2, 2),
+        'num_res_blocks': 4,
+        'attn_resolutions': (16,),
+        'dropout': 0.1,
+        'resamp_with_conv': True,
+        'conditional': True,
+        'fir': False,
+        'fir_kernel': (1.0, 3.0, 3.0, 1.0),
+        'skip_rescale': True,
+        'resblock_type': 'biggan',
+        'progressive': 'none',
+        'progressive_input': 'none',
+        'progressive_combine': 'sum',
+        'embedding_type': 'positional',
+        'fourier_scale': 16.0,
+        'init_scale': 0.0,
+        'nonlinearity': 'swish',
+        'scale_by_sigma': False,
+        'num_classes': 0,  # > 0: the network is given the labels of the data
+        'input_fourier': (),
+    }
+
+
+def training() -> dict:
+    """The objective and the run."""
+    return {
+        'batch_size': 128,
+        'num_steps': 1_300_000,
+        'weighting': 'sigma2',  # sigma2 | likelihood | edm
+        'time_sampler': 'uniform',  # uniform | stratified | importance | log_normal | levels
+        'reduce_mean': True,  # mean over pixels, otherwise half of their sum
+        't_min': placeholder(float),  # earliest time; None: the SDE's
+        'steps_per_dispatch': 5,  # updates in one compiled program; divides all periods below
+        'log_every': 50,
+        'eval_every': 100,  # steps between losses of one test batch
+        'sample_every': 50_000,  # steps between grids of samples; 0: none
+        'num_samples': 64,  # images of such a grid
+        'checkpoint_every': 10_000,
+        'keep_checkpoints': 3,  # the newest; those at multiples of `keep_every` stay besides
+        'keep_every': 50_000,
+    }
+
+
+def optim() -> dict:
+    """Adam, and the moving average of the parameters."""
+    return {
+        'lr': 2e-4,
+        'warmup': 5000,  # steps of linear warm-up
+        'cosine_decay': False,  # to 0 at training.num_steps
+        'beta1': 0.9,
+        'beta2': 0.999,
+        'eps': 1e-8,
+        'weight_decay': 0.0,
+        'grad_clip': 1.0,  # global norm; <= 0: none
+        'ema_rate': 0.9999,
+        'ema_warmup': False,  # a faster average at first: min(ema_rate, (1 + step) / (10 + step))
+    }
+
+
+def sampling() -> dict:
+    """From noise to images, for --mode=sample and the grids of training."""
+    return {
+        'method': 'pc',  # pc | ode
+        'num_samples': 64,
+        'batch_size': 64,
+        't_min': placeholder(float),  # latest time of the reverse solve; None: the SDE's
+        # pc: predictor-corrector
+        'steps': 1000,
+        'grid': 'uniform',  # uniform | log_snr | karras
+        # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | none
+        'predictor': 'euler_maruyama',
+        'eta': 1.0,  # noise of the predictor: 1 the reverse SDE, 0 the probability flow
+        'corrector': 'none',  # langevin | annealed_langevin | none
+        'corrector_steps': 1,
+        'snr': 0.16,  # signal-to-noise ratio of the corrector's steps
+        'batch_mean_norm': False,  # `langevin` takes mean norms over the batch, as published
+        'denoise': True,  # without the noise of the last step; ode: one evaluation more
+        # ode: probability flow
+        'solver': 'tsit5',  # heun | bosh3 | tsit5 | dopri5 | dopri8
+        'rtol': 1e-5,
+        'atol': 1e-5,
+    }
+
+
+def evaluation() -> dict:
+    """What --mode=eval measures, on the moving average of the parameters."""
+    return {
+        'checkpoint': placeholder(int),  # step; None: the newest
+        'batch_size': 64,
+        'loss': True,  # the training objective on the test split
+        'bpd': True,  # bits per dimension of dequantised test images
+        'num_bpd_images': 0,  # the first of the test split; 0: all
+        't_min': placeholder(float),  # earliest time of the likelihood; None: the SDE's
+        'divergence': 'rademacher',  # rademacher | gaussian | exact
+        'num_probes': 1,
+        'solver': 'tsit5',
+        'rtol': 1e-5,
+        'atol': 1e-5,
+        'samplers': ('pc', 'ode'),  # timed, each on sampling.num_samples images
+    }

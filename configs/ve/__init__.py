@@ -1,0 +1,1 @@
+"""Experiments with this SDE; see configs/base.py for all fields."""

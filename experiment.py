@@ -1,0 +1,252 @@
+"""From a config to the things it names: the only reader of config fields beside the loops in
+run_lib.
+
+Everything that a config can get wrong is found here, before anything compiles.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+from jaxtyping import Array, Float, Key
+from ml_collections import ConfigDict
+
+import images
+import keys
+import likelihood
+import losses
+import models
+import ode
+import parameterization
+import sampling
+import sde_lib
+import training
+from choices import InputError, choose
+from parameterization import ScoreFn
+from sde_lib import SDE
+
+Params = Any
+Batch = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The SDE, the network that is its score, and how images meet both."""
+
+    sde: SDE
+    network: nn.Module
+    parameterization: str
+    image_shape: tuple[int, int, int]
+    centered: bool
+    dequantized: bool
+    random_flip: bool
+    num_classes: int
+
+    def init_params(self, key: Key[Array, '']) -> Params:
+        """Initial parameters of the network."""
+        x, t = jnp.zeros((1, *self.image_shape)), jnp.full(1, self.sde.T)
+        classes = jnp.zeros(1, jnp.int32) if self.num_classes else None
+        return self.network.init(key, x, t, classes)['params']
+
+    def score_fn(
+        self, params: Params, classes: Array | None = None, dropout_key: Array | None = None
+    ) -> ScoreFn:
+        """The network's score; `classes` is one for each image or one for all; a key drops out."""
+
+        def network(x, labels):
+            given = None if classes is None else jnp.broadcast_to(classes, x.shape[:1])
+            rngs = None if dropout_key is None else {'dropout': dropout_key}
+            return self.network.apply(
+                {'params': params}, x, labels, given, train=dropout_key is not None, rngs=rngs
+            )
+
+        return parameterization.score_function(self.parameterization, self.sde, network)
+
+    def classes(self, batch: Batch) -> Array | None:
+        """The labels of a batch, if the network is given them."""
+        return batch['label'] if self.num_classes else None
+
+
+def create_experiment(config: ConfigDict) -> Experiment:
+    """Raises InputError for names that do not exist and for fields that do not go together."""
+    sde = sde_lib.create(config.sde.name, **_given(config.sde, but=['name']))
+    _check_parameterization(config.model, sde)
+    fields = _given(config.model, but=['parameterization'])
+    # Discrete SMLD networks divide by a table of the chain's levels.
+    for name in ('sigma_min', 'sigma_max', 'num_scales'):
+        if isinstance(sde, sde_lib.SMLD):
+            fields[name] = getattr(sde, name)
+    centered = config.data.centered or config.model.parameterization == 'edm'
+    network = models.create(**fields, centered=centered)
+    network.plan(*config.data.image_size)
+    return Experiment(
+        sde=sde,
+        network=network,
+        parameterization=config.model.parameterization,
+        image_shape=(*config.data.image_size, config.data.channels),
+        centered=config.data.centered,
+        dequantized=config.data.dequantize,
+        random_flip=config.data.random_flip,
+        num_classes=config.model.num_classes,
+    )
+
+
+def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """The optimiser of config.optim."""
+    fields = _given(config.optim, but=['cosine_decay', 'ema_rate', 'ema_warmup'])
+    decay_steps = config.training.num_steps if config.optim.cosine_decay else 0
+    return training.create_optimizer(decay_steps=decay_steps, **fields)
+
+
+def create_loss(
+    config: ConfigDict, experiment: Experiment
+) -> Callable[[Params, Key[Array, ''], Batch, bool], Float[Array, 'batch']]:
+    """`loss(params, key, batch, train) -> [batch]` of uint8 images; `train` flips and drops out."""
+    score_matching = losses.create(
+        experiment.sde,
+        t_min=_or_default(config.training.t_min, experiment.sde.t_min),
+        weighting=config.training.weighting,
+        time_sampler=config.training.time_sampler,
+        reduce_mean=config.training.reduce_mean,
+    )
+
+    def loss(params, key, batch, train):
+        key_data, key_loss, key_dropout = jax.random.split(key, 3)
+        x0 = images.augment(
+            key_data,
+            batch['image'],
+            random_flip=train and experiment.random_flip,
+            dequantized=experiment.dequantized,
+            centered=experiment.centered,
+        )
+        score_fn = experiment.score_fn(
+            params, experiment.classes(batch), key_dropout if train else None
+        )
+        return score_matching(score_fn, key_loss, x0)
+
+    return loss
+
+
+def create_sampler(
+    config: ConfigDict, experiment: Experiment, method: str
+) -> Callable[[Params, Key[Array, ''], int], sampling.Samples]:
+    """`sample(params, key, num) -> Samples`, by 'pc' or 'ode', as config.sampling says.
+
+    Image i of a class-conditional network is of class i modulo the number of classes.
+    """
+    sample = choose(SAMPLERS, method, 'sampling.method')(config.sampling, experiment.sde)
+
+    def sample_one(params, key, label):
+        score_fn = experiment.score_fn(params, label)
+        drawn = sample(key, score_fn, (1, *experiment.image_shape))
+        return jax.tree.map(lambda a: a[0], drawn)
+
+    def sample_batch(params, key, num):
+        if not experiment.num_classes:
+            return sample(key, experiment.score_fn(params), (num, *experiment.image_shape))
+        labels = jnp.arange(num) % experiment.num_classes
+        return jax.vmap(sample_one, (None, 0, 0))(params, keys.per_image(key, num), labels)
+
+    return sample_batch
+
+
+def _predictor_corrector(fields: ConfigDict, sde: SDE) -> Callable:
+    predictor = choose(sampling.PREDICTORS, fields.predictor, 'sampling.predictor')
+    corrector = choose(sampling.CORRECTORS, fields.corrector, 'sampling.corrector')
+    grid = choose(sampling.TIME_GRIDS, fields.grid, 'sampling.grid')
+    if predictor is None and corrector is None:
+        raise InputError("sampling: predictor and corrector are both 'none'; one is needed")
+    if fields.steps < 1:
+        raise InputError(f'sampling.steps: {fields.steps}; at least 1 needed')
+    return functools.partial(
+        sampling.predictor_corrector,
+        sde=sde,
+        times=grid(sde, fields.steps, _or_default(fields.t_min, sde.t_min)),
+        predictor=predictor and functools.partial(predictor, eta=fields.eta),
+        corrector=corrector
+        and functools.partial(corrector, snr=fields.snr, batch_mean=fields.batch_mean_norm),
+        corrector_steps=fields.corrector_steps,
+        denoise=fields.denoise,
+    )
+
+
+def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
+    choose(ode.SOLVERS, fields.solver, 'sampling.solver')
+    return functools.partial(
+        sampling.probability_flow,
+        sde=sde,
+        t_min=_or_default(fields.t_min, sde.t_min),
+        denoise=fields.denoise,
+        **_given(fields, only=['solver', 'rtol', 'atol']),
+    )
+
+
+SAMPLERS = {'pc': _predictor_corrector, 'ode': _probability_flow}
+
+
+def create_bits_per_dim(
+    config: ConfigDict, experiment: Experiment
+) -> Callable[[Params, Key[Array, ''], Batch], tuple[Array, Array]]:
+    """`bits_per_dim(params, key, batch) -> ([batch], nfe [batch])` of images dequantised once."""
+    fields = config.eval
+    choose(ode.SOLVERS, fields.solver, 'eval.solver')
+    choose(likelihood.PROBES, fields.divergence, 'eval.divergence')
+    log_prob = functools.partial(
+        likelihood.log_prob,
+        sde=experiment.sde,
+        t_min=_or_default(fields.t_min, experiment.sde.t_min),
+        **_given(fields, only=['divergence', 'num_probes', 'solver', 'rtol', 'atol']),
+    )
+
+    def log_prob_one(params, key, x, label):
+        score_fn = experiment.score_fn(params, label)
+        return jax.tree.map(lambda a: a[0], log_prob(key, score_fn, x[None]))
+
+    def bits_per_dim(params, key, batch):
+        key_noise, key_probes = jax.random.split(key)
+        x = images.dequantize(key_noise, batch['image'], experiment.centered)
+        if experiment.num_classes:
+            image_keys = keys.per_image(key_probes, len(x))
+            found = jax.vmap(log_prob_one, (None, 0, 0, 0))(params, image_keys, x, batch['label'])
+        else:
+            found = log_prob(key_probes, experiment.score_fn(params), x)
+        bin_width = images.bin_width(experiment.centered)
+        return likelihood.bits_per_dim(found.log_prob, x[0].size, bin_width), found.nfe
+
+    return bits_per_dim
+
+
+def _check_parameterization(fields: ConfigDict, sde: SDE) -> None:
+    name = fields.parameterization
+    choose(parameterization.PARAMETERIZATIONS, name, 'model.parameterization')
+    chain = {'ddpm': sde_lib.DDPM, 'smld': sde_lib.SMLD}.get(name)
+    if chain and not isinstance(sde, chain):
+        raise InputError(f'model.parameterization: {name!r} needs sde.name = {name!r}')
+    if chain and fields.embedding_type == 'fourier':
+        raise InputError(
+            f"model.embedding_type: 'fourier' takes the logarithm of a noise level, and {name!r} "
+            "labels start at 0; 'positional' is needed"
+        )
+    if fields.scale_by_sigma and name not in ('score', 'smld'):
+        raise InputError(
+            f'model.scale_by_sigma: True needs a network that is told sigma; parameterization '
+            f"{name!r} does not, 'score' and 'smld' do"
+        )
+
+
+def _given(fields: ConfigDict, but: list[str] = (), only: list[str] | None = None) -> dict:
+    """The fields that are not None, as plain values."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and name not in but and (only is None or name in only)
+    }
+
+
+def _or_default(value: float | None, default: float) -> float:
+    return default if value is None else value

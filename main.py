@@ -1,0 +1,56 @@
+"""Trains, evaluates and samples.
+
+python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=train
+"""
+
+import pathlib
+import sys
+from typing import NoReturn
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+import run_lib
+from choices import InputError
+
+MODES = {'train': run_lib.train, 'eval': run_lib.evaluate, 'sample': run_lib.sample}
+
+CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run; --config.a.b=VALUE sets b.')
+WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files.')
+MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
+flags.mark_flags_as_required(['config', 'workdir'])
+
+
+def parse(argv: list[str]) -> list[str]:
+    """Reads the flags; what cannot be read ends the program in one line."""
+    try:
+        rest = flags.FLAGS(argv)
+    except AttributeError as error:  # From ml_collections, with the name of a field and a guess.
+        name, *guess = str(error.args[0].args[0]).splitlines()
+        flag = next((flag for flag in argv if name.strip("'") in flag), '--config')
+        refuse(f'{flag}: there is no field {name}. {" ".join(guess)}')
+    except (flags.Error, TypeError, ValueError) as error:
+        refuse(error)
+    if not isinstance(CONFIG.value, ConfigDict):
+        refuse(f'--config: cannot load {config_flags.get_config_filename(flags.FLAGS["config"])}')
+    return rest
+
+
+def main(argv: list[str]) -> None:
+    """Runs one mode."""
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+        refuse(f'unexpected argument {argv[1]!r}; flags are written --name=value')
+    try:
+        MODES[MODE.value](CONFIG.value, pathlib.Path(WORKDIR.value))
+    except InputError as error:
+        refuse(error)
+
+
+def refuse(reason: object) -> NoReturn:
+    """Ends the program with one line on stderr."""
+    sys.exit('error: ' + ' '.join(str(reason).split()))
+
+
+if __name__ == '__main__':
+    app.run(main, flags_parser=parse)

@@ -1,0 +1,114 @@
+"""Scalars of a run: read late from the device, shown in a progress bar, and kept on disk.
+
+On disk are TensorBoard files, and `metrics.jsonl` with one JSON object a line.
+"""
+
+import json
+import pathlib
+import time
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Array
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+Scalars = Mapping[str, Array | float]
+
+
+class MetricsLog:
+    """Appends scalars to both files in `directory`; those of steps after `start_step` are dropped
+    first.
+
+    A run that was killed has logged steps that its last checkpoint does not know; it will log them
+    again.
+    """
+
+    def __init__(self, directory: pathlib.Path, start_step: int):
+        directory.mkdir(parents=True, exist_ok=True)
+        self._path = directory / 'metrics.jsonl'
+        _write_lines(self._path, [row for row in read(self._path) if row['step'] <= start_step])
+        self._writer = SummaryWriter(str(directory), purge_step=start_step + 1)
+
+    def write(self, step: int, scalars: Mapping[str, float]) -> None:
+        """One line of scalars at a step."""
+        with self._path.open('a') as file:
+            file.write(json.dumps({'step': step, **scalars}) + '\n')
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Completes the TensorBoard file."""
+        self._writer.close()
+
+
+class ProgressLog:
+    """The metrics of training, averaged between log lines, with a bar that shows rate and remaining
+    time.
+
+    Metrics stay on the device until the dispatch after the one that made them is under way, so that
+    reading them does not keep the device waiting.
+    """
+
+    def __init__(self, log: MetricsLog, start_step: int, num_steps: int, log_every: int):
+        self._log, self._log_every = log, log_every
+        self._bar = tqdm(
+            initial=start_step, total=num_steps, unit='step', desc='train', dynamic_ncols=True
+        )
+        self._window: list[Scalars] = []
+        self._unread: list[tuple[int, list[Scalars], dict]] = []
+        self._waited, self._since = 0.0, time.perf_counter()
+
+    def __enter__(self) -> 'ProgressLog':
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._read()
+        self._bar.close()
+        self._log.close()
+
+    def add(self, step: int, scalars: Scalars, waited: float) -> None:
+        """The metrics of the dispatch that ended at `step`; its data were `waited` seconds late."""
+        self._read()
+        self._window.append(scalars)
+        self._waited += waited
+        if step % self._log_every == 0:
+            self._unread.append((step, self._window, {'data_wait': self._waited}))
+            self._window, self._waited = [], 0.0
+
+    def add_test_loss(self, step: int, loss: Array) -> None:
+        """The loss of the test batch after `step`."""
+        self._unread.append((step, [{'test_loss': loss}], {}))
+
+    def _read(self) -> None:
+        """Writes what is unread, waiting for the device to have computed it."""
+        for step, window, extra in self._unread:
+            means = {name: float(np.mean([row[name] for row in window])) for name in window[0]}
+            if extra:
+                means |= self._rates(step, **extra)
+            self._log.write(step, means)
+            self._bar.set_postfix({k: f'{v:.4g}' for k, v in means.items() if k.endswith('loss')})
+        self._unread = []
+
+    def _rates(self, step: int, data_wait: float) -> dict[str, float]:
+        """Steps a second since the last time, and the share of that time spent waiting for data."""
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        steps = step - self._bar.n
+        self._bar.update(steps)
+        return {'steps_per_second': steps / seconds, 'data_wait': data_wait / seconds}
+
+
+def read(path: pathlib.Path) -> list[dict]:
+    """The rows of a metrics file; a last line that was cut off by a crash is left out."""
+    if not path.exists():
+        return []
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith('\n')]
+
+
+def _write_lines(path: pathlib.Path, rows: list[dict]) -> None:
+    """Replaces the file at once, so that a crash leaves the old one or the new one."""
+    draft = path.with_suffix('.draft')
+    draft.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    draft.replace(path)

@@ -1,0 +1,71 @@
+"""From a network's output to the score.
+
+Networks know no SDE: they map (x, label) to an array of x's shape. A parameterization is the rule
+that picks the label for a time, and reads the output as a score. It is applied once, in
+`score_function`; everything else (losses, samplers, likelihoods) sees only `score_fn(x, t)`.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from choices import choose
+from sde_lib import SDE, expand
+
+# The published continuous VP and sub-VP networks take t stretched over DDPM's labels 0..999.
+LABEL_SCALE = 999.0
+
+Network = Callable[[Array, Array], Array]
+ScoreFn = Callable[
+    [Float[Array, 'batch *shape'], Float[Array, 'batch']], Float[Array, 'batch *shape']
+]
+
+
+def noise(sde: SDE, network: Network) -> ScoreFn:
+    """The network predicts the noise, from the label 999 t / T (published VP and sub-VP)."""
+    return lambda x, t: -network(x, LABEL_SCALE * t / sde.T) / expand(sde.sigma(t), x)
+
+
+def score(sde: SDE, network: Network) -> ScoreFn:
+    """The network predicts the score, from the label sigma (published VE)."""
+    return lambda x, t: network(x, sde.sigma(t))
+
+
+def ddpm(sde: SDE, network: Network) -> ScoreFn:
+    """The network predicts the noise, from the level of the DDPM chain (published discrete VP)."""
+    return lambda x, t: -network(x, sde.level(t)) / expand(sde.sigma(t), x)
+
+
+def smld(sde: SDE, network: Network) -> ScoreFn:
+    """The network predicts the score, from the level of the SMLD chain (published NCSN).
+
+    Its labels count from the noisiest level.
+    """
+    return lambda x, t: network(x, sde.num_scales - 1 - sde.level(t))
+
+
+def edm(sde: SDE, network: Network, sigma_data: float = 0.5) -> ScoreFn:
+    """EDM's preconditioning (Karras et al. 2022, eq. 7 and table 1), for any linear SDE.
+
+    With y = x / alpha and s = sigma / alpha the denoiser is D = c_skip y + c_out F(c_in y, label),
+    and the score of p_t is (D - y) / (alpha s^2): written out, no two large terms cancel as s falls
+    to 0. The label is s^(1/4), of which networks with a Fourier embedding take the logarithm:
+    c_noise = log(s) / 4.
+    """
+
+    def score_fn(x, t):
+        alpha, s = expand(sde.alpha(t), x), expand(sde.sigma(t) / sde.alpha(t), x)
+        total = jnp.sqrt(s**2 + sigma_data**2)
+        output = network(x / (alpha * total), jnp.exp(-0.125 * sde.log_snr(t)))
+        return (sigma_data / s * output - x / (alpha * total)) / (alpha * total)
+
+    return score_fn
+
+
+PARAMETERIZATIONS = {'noise': noise, 'score': score, 'ddpm': ddpm, 'smld': smld, 'edm': edm}
+
+
+def score_function(name: str, sde: SDE, network: Network, **fields) -> ScoreFn:
+    """The score of p_t by a network; raises InputError for an unknown parameterization."""
+    return choose(PARAMETERIZATIONS, name, 'model.parameterization')(sde, network, **fields)

@@ -1,0 +1,402 @@
+"""Training, evaluation and sampling: the only file with loops over steps, clocks and files.
+
+A workdir holds `config.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+import datasets
+import images
+import plots
+import sampling
+import sharding
+import training
+from checkpoints import Checkpoints
+from choices import InputError
+from experiment import (
+    Experiment,
+    create_bits_per_dim,
+    create_experiment,
+    create_loss,
+    create_optimizer,
+    create_sampler,
+)
+from metrics import MetricsLog, ProgressLog
+from training import TrainState
+
+# What a workdir's checkpoints depend on, and the fields of it that may change all the same.
+FIXED_SECTIONS = ('seed', 'data', 'sde', 'model', 'training', 'optim')
+FREE_FIELDS = (
+    'data.data_dir',
+    'training.num_steps',
+    'training.log_every',
+    'training.eval_every',
+    'training.sample_every',
+    'training.num_samples',
+    'training.checkpoint_every',
+    'training.keep_checkpoints',
+    'training.keep_every',
+)
+
+
+# Training
+
+
+def train(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Trains to config.training.num_steps, from the newest checkpoint in `workdir` if there is one.
+
+    The final state is the same, bit for bit, however often the run was stopped and started again.
+    """
+    check_periods(config.training)
+    mesh = sharding.create_mesh()
+    fields = config.training
+    check_batch_sizes(mesh, config, 'training.batch_size', 'training.num_samples')
+    experiment = create_experiment(config)
+    loss, optimizer = create_loss(config, experiment), create_optimizer(config)
+    sample = create_sampler(config, experiment, config.sampling.method)
+    train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
+    claim_workdir(config, workdir)
+
+    step_fn = training.make_step(
+        lambda params, key, batch: loss(params, key, batch, True).mean(),
+        optimizer,
+        config.seed,
+        config.optim.ema_rate,
+        config.optim.ema_warmup,
+    )
+    run_steps = jax.jit(training.scan_steps(step_fn), donate_argnums=0)
+    test_loss = jax.jit(lambda params, key, batch: loss(params, key, batch, False).mean())
+    draw = jax.jit(sample, static_argnums=2)
+    test_batch = first_batch(test_images, fields.batch_size, mesh)
+
+    with open_checkpoints(config, workdir) as checkpoints:
+        state = jax.device_put(create_state(config, experiment), sharding.copied(mesh))
+        state = checkpoints.restore(state) if checkpoints.steps() else state
+        step = start = int(state.step)
+        print(f'{workdir}: step {start} of {fields.num_steps}', flush=True)
+        stream = dispatches(config, train_images, start, mesh)
+        log = MetricsLog(workdir / 'logs', start)
+        with ProgressLog(log, start, fields.num_steps, fields.log_every) as progress:
+            while step < fields.num_steps:
+                batches, waited = timed(next, stream)
+                state, metrics = run_steps(state, batches)
+                step += fields.steps_per_dispatch
+                progress.add(step, metrics._asdict(), waited)
+                if is_due(step, fields.eval_every, fields.num_steps):
+                    key = jax.random.key(config.seed)
+                    progress.add_test_loss(step, test_loss(state.ema_params, key, test_batch))
+                if is_due(step, fields.sample_every, fields.num_steps):
+                    drawn = draw(state.ema_params, jax.random.key(config.seed), fields.num_samples)
+                    save_grid(workdir / 'samples' / f'{step:07d}.png', experiment, drawn.x)
+                if is_due(step, fields.checkpoint_every, fields.num_steps):
+                    checkpoints.save(state)
+    plots.training_curves(workdir / 'logs' / 'metrics.jsonl', workdir / 'curves.png')
+
+
+def create_state(config: ConfigDict, experiment: Experiment) -> TrainState:
+    """The state before the first step, from config.seed."""
+    init = jax.jit(
+        lambda key: training.create_state(experiment.init_params(key), create_optimizer(config))
+    )
+    return init(jax.random.key(config.seed))
+
+
+def dispatches(
+    config: ConfigDict, data: datasets.Images, start: int, mesh: Mesh
+) -> Iterator[dict[str, jax.Array]]:
+    """Batches from step `start` on, on the devices, stacked by training.steps_per_dispatch."""
+    stream = datasets.batches(
+        data,
+        config.training.batch_size,
+        config.seed,
+        start,
+        jax.process_index(),
+        jax.process_count(),
+    )
+    while True:
+        group = [next(stream) for _ in range(config.training.steps_per_dispatch)]
+        stacked = {name: np.stack([batch[name] for batch in group]) for name in group[0]}
+        yield sharding.split(mesh, stacked, axis=1)
+
+
+def is_due(step: int, period: int, last: int) -> bool:
+    """Whether something with this period (0: never) happens after `step`; the last one counts."""
+    return period > 0 and (step % period == 0 or step == last)
+
+
+# Evaluation
+
+
+def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Measures what config.eval asks for at one checkpoint, for `eval/<step>/` and the terminal."""
+    mesh = sharding.create_mesh()
+    check_batch_sizes(mesh, config, 'eval.batch_size', 'sampling.batch_size')
+    experiment = create_experiment(config)
+    measures = []
+    if config.eval.loss:
+        measures.append(test_loss_measure(config, experiment, mesh))
+    if config.eval.bpd:
+        measures.append(bits_per_dim_measure(config, experiment, mesh))
+    for method in config.eval.samplers:
+        measures.append(sampler_measure(config, experiment, mesh, method))
+
+    state = restore(config, workdir, experiment, mesh)
+    directory = workdir / 'eval' / str(int(state.step))
+    directory.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {'step': int(state.step)}
+    for measure in measures:
+        found |= measure(state.ema_params, directory)
+    write_json(directory / 'metrics.json', found)
+    print(table(found))
+    print(f'Pictures and numbers are in {directory}')
+
+
+Measure = Callable[[Any, pathlib.Path], dict[str, float]]
+
+
+def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
+    """The training objective on the whole test split."""
+    loss = create_loss(config, experiment)
+    data = load_images(config, 'test')
+    run = jax.jit(lambda params, key, batch: loss(params, key, batch, False))
+
+    def measure(params, directory):
+        losses = over_images(config, data, mesh, 'loss', lambda key, batch: run(params, key, batch))
+        return {'test_loss': losses.mean(), 'test_loss_standard_error': standard_error(losses)}
+
+    return measure
+
+
+def bits_per_dim_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
+    """Bits per dimension of the first images of the test split."""
+    bits_per_dim = jax.jit(create_bits_per_dim(config, experiment))
+    data = load_images(config, 'test')
+    num = config.eval.num_bpd_images or len(data)
+
+    def measure(params, directory):
+        found = over_images(
+            config,
+            dataclasses.replace(data, length=min(num, len(data))),
+            mesh,
+            'bits/dim',
+            lambda key, batch: jnp.stack(bits_per_dim(params, key, batch), axis=1),
+        )
+        bpd, nfe = found[:, 0], found[:, 1]
+        np.savez(directory / 'bits_per_dim.npz', bits_per_dim=bpd, nfe=nfe)
+        return {
+            'bits_per_dim': bpd.mean(),
+            'bits_per_dim_standard_error': standard_error(bpd),
+            'bits_per_dim_images': len(bpd),
+            'bits_per_dim_nfe': nfe.mean(),
+        }
+
+    return measure
+
+
+def sampler_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh, method: str) -> Measure:
+    """Samples by one method, their rate without compilation, and their evaluations."""
+    draw = create_sampler(config, experiment, method)
+
+    def measure(params, directory):
+        drawn, seconds = draw_samples(config, draw, params, mesh, method)
+        save_grid(directory / f'samples_{method}.png', experiment, drawn.x)
+        return {
+            f'{method}_samples_per_second': len(drawn.x) / seconds,
+            f'{method}_nfe': drawn.nfe.mean(),
+        }
+
+    return measure
+
+
+def over_images(
+    config: ConfigDict, data: datasets.Images, mesh: Mesh, name: str, function: Callable
+) -> np.ndarray:
+    """`function(key, batch) -> [batch, ...]` of every image once, in order, with a progress bar."""
+    key = jax.random.key(config.seed)
+    results = []
+    with tqdm(total=len(data), unit='image', desc=name, dynamic_ncols=True) as bar:
+        for i, batch in enumerate(datasets.epoch(data, config.eval.batch_size)):
+            mask = batch.pop('mask')
+            values = function(jax.random.fold_in(key, i), sharding.split(mesh, batch))
+            results.append(np.asarray(values)[mask])
+            bar.update(mask.sum())
+    return np.concatenate(results)
+
+
+# Sampling
+
+
+def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Draws images from a checkpoint, to `samples/<step>_<method>.png` and `.npz`."""
+    mesh = sharding.create_mesh()
+    check_batch_sizes(mesh, config, 'sampling.batch_size')
+    experiment = create_experiment(config)
+    method = config.sampling.method
+    draw = create_sampler(config, experiment, method)
+    state = restore(config, workdir, experiment, mesh)
+    drawn, seconds = draw_samples(config, draw, state.ema_params, mesh, method)
+    stem = workdir / 'samples' / f'{int(state.step):07d}_{method}'
+    save_grid(stem.with_suffix('.png'), experiment, drawn.x)
+    pixels = np.asarray(images.to_uint8(drawn.x, experiment.centered))
+    np.savez_compressed(stem.with_suffix('.npz'), samples=pixels, nfe=drawn.nfe)
+    print(
+        f'{len(pixels)}: {seconds:.1f} s, {drawn.nfe.mean():.0f} evaluations each; {stem}.png'
+    )
+
+
+def draw_samples(
+    config: ConfigDict, draw: Callable, params: Any, mesh: Mesh, name: str
+) -> tuple[sampling.Samples, float]:
+    """Samples by `draw(params, key, num)`, batch by batch, and their seconds once compiled."""
+    num, size = config.sampling.num_samples, config.sampling.batch_size
+    key = jax.random.key(config.seed)
+    tqdm.write(f'{name}: compiling ...')
+    run = jax.jit(draw, static_argnums=2, out_shardings=sharding.by_batch(mesh))
+    run = run.lower(params, key, size).compile()
+    batches, started = [], time.perf_counter()
+    with tqdm(total=num, unit='image', desc=name, dynamic_ncols=True) as bar:
+        for i in range(math.ceil(num / size)):
+            batches.append(jax.device_get(run(params, jax.random.fold_in(key, i))))
+            bar.update(min(size, num - i * size))
+    seconds = (time.perf_counter() - started) * num / (len(batches) * size)
+    return jax.tree.map(lambda *a: np.concatenate(a)[:num], *batches), seconds
+
+
+# Workdirs, data and small change
+
+
+def claim_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Writes the config to a workdir; raises InputError if another run has it."""
+    path = workdir / 'config.json'
+    if path.exists():
+        check_same_run(config, json.loads(path.read_text()), workdir)
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(path, config.to_dict())
+
+
+def check_same_run(config: ConfigDict, trained: dict, workdir: pathlib.Path) -> None:
+    """Raises InputError for the first fixed field that a workdir was not trained with."""
+    before, now = flatten(trained), flatten(json.loads(json.dumps(config.to_dict())))
+    for field in sorted(before.keys() | now.keys()):
+        fixed = field.split('.')[0] in FIXED_SECTIONS and field not in FREE_FIELDS
+        if fixed and before.get(field) != now.get(field):
+            raise InputError(
+                f'{field}: {now.get(field)!r}, but {workdir} was trained with '
+                f'{before.get(field)!r}; use that, or another --workdir'
+            )
+
+
+def restore(
+    config: ConfigDict, workdir: pathlib.Path, experiment: Experiment, mesh: Mesh
+) -> TrainState:
+    """The state at config.eval.checkpoint, or the newest one."""
+    path = workdir / 'config.json'
+    if not path.exists():
+        raise InputError(f'--workdir: {workdir} has no config.json; train there first')
+    check_same_run(config, json.loads(path.read_text()), workdir)
+    abstract = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding.copied(mesh)),
+        jax.eval_shape(lambda: create_state(config, experiment)),
+    )
+    with open_checkpoints(config, workdir) as checkpoints:
+        return checkpoints.restore(abstract, config.eval.checkpoint)
+
+
+def open_checkpoints(config: ConfigDict, workdir: pathlib.Path) -> Checkpoints:
+    """The checkpoints of a workdir, kept as config.training says."""
+    fields = config.training
+    return Checkpoints(workdir / 'checkpoints', fields.keep_checkpoints, fields.keep_every)
+
+
+def load_images(config: ConfigDict, split: str) -> datasets.Images:
+    """The images of a split, as config.data says."""
+    fields = config.data
+    return datasets.load(
+        fields.source,
+        split,
+        fields.image_size,
+        fields.channels,
+        fields.test_fraction,
+        fields.fit,
+        fields.data_dir,
+    )
+
+
+def first_batch(data: datasets.Images, size: int, mesh: Mesh) -> dict[str, jax.Array]:
+    """The first images of a split on the devices, repeated if there are too few."""
+    return sharding.split(mesh, data.gather(np.arange(size) % len(data)))
+
+
+def check_periods(fields: ConfigDict) -> None:
+    """Raises InputError unless all that happens in training happens between two dispatches."""
+    k = fields.steps_per_dispatch
+    for name in ('num_steps', 'log_every', 'eval_every', 'sample_every', 'checkpoint_every'):
+        if fields[name] % k or fields[name] < 0:
+            raise InputError(
+                f'training.{name}: {fields[name]} is not a multiple of '
+                f'training.steps_per_dispatch, {k}'
+            )
+
+
+def check_batch_sizes(mesh: Mesh, config: ConfigDict, *fields: str) -> None:
+    """Raises InputError for the first of these fields that the devices do not divide."""
+    for field in fields:
+        section, name = field.split('.')
+        sharding.check_divides(mesh, field, config[section][name])
+
+
+def save_grid(path: pathlib.Path, experiment: Experiment, x: Any) -> None:
+    """Samples side by side, as a PNG."""
+    pixels = np.asarray(images.to_uint8(x, experiment.centered))
+    images.save_png(path, images.grid(pixels))
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Standard error of the mean."""
+    return values.std(ddof=1) / math.sqrt(len(values))
+
+
+def timed(function: Callable, *args) -> tuple[Any, float]:
+    """The result, and the seconds it took."""
+    started = time.perf_counter()
+    return function(*args), time.perf_counter() - started
+
+
+def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
+    """Nested dictionaries as one, with dotted names."""
+    flat = {}
+    for name, value in tree.items():
+        nested = isinstance(value, dict)
+        flat |= flatten(value, f'{prefix}{name}.') if nested else {prefix + name: value}
+    return flat
+
+
+def write_json(path: pathlib.Path, content: dict) -> None:
+    """Replaces the file at once, so that a crash leaves the old one or the new one."""
+    draft = path.with_suffix('.draft')
+    draft.write_text(json.dumps(content, indent=2, default=float) + '\n')
+    draft.replace(path)
+
+
+def table(scalars: dict[str, Any]) -> str:
+    """Names and values, one a line."""
+    width = max(map(len, scalars))
+    return '\n'.join(
+        f'{name:<{width}}  {value:.4g}'
+        if isinstance(value, float | np.floating)
+        else f'{name:<{width}}  {value}'
+        for name, value in scalars.items()
+    )

@@ -1,0 +1,498 @@
+"""Linear SDEs dx = f(t) x dt + g(t) dw, by their perturbation kernels.
+
+A linear SDE is fixed by p(x_t | x_0) = N(alpha_t x_0, sigma_t^2 I): with the log signal-to-noise
+ratio lambda_t = log(alpha_t^2 / sigma_t^2),
+
+    f = d log(alpha) / dt,        g^2 = -sigma^2 d lambda / dt.
+
+So an SDE here writes `log_alpha(t)` and `sigma(t)`; the rest is derived, and overridden by a closed
+form where there is a more accurate one. Times are arrays of any shape, and every coefficient has
+that shape; where a time meets a state `x` of shape [batch, ...] it is a scalar or has shape
+[batch].
+"""
+
+import dataclasses
+import functools
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+from choices import InputError, choose
+
+Time = Float[Array, '...']
+State = Float[Array, 'batch *shape']
+BatchTime = Float[Array, 'batch'] | Float[Array, '']
+
+
+def expand(a: Array, x: Array) -> Array:
+    """`a`, of shape [batch] or [], with axes appended until it broadcasts against `x`."""
+    return a.reshape(a.shape + (1,) * (x.ndim - a.ndim)) if a.ndim else a
+
+
+@dataclasses.dataclass(frozen=True)
+class SDE:
+    """A linear SDE on [t_min, T]. Subclasses give `log_alpha` and `sigma`; see the module's
+    docstring.
+
+    `t_min` is the earliest time at which the score is asked for in training and likelihoods: at t =
+    0 it diverges for most SDEs. `T` is the latest, where x_T is close to N(0, prior_std^2 I).
+    """
+
+    T: ClassVar[float] = 1.0
+    t_min: ClassVar[float] = 1e-5
+
+    def log_alpha(self, t: Time) -> Time:
+        """Logarithm of the signal's scale alpha_t."""
+        raise TypeError(f'{type(self).__name__} does not define log_alpha(t)')
+
+    def sigma(self, t: Time) -> Time:
+        """Standard deviation sigma_t of the noise in x_t, given x_0."""
+        raise TypeError(f'{type(self).__name__} does not define sigma(t)')
+
+    def alpha(self, t: Time) -> Time:
+        """Scale alpha_t of the signal in x_t."""
+        return jnp.exp(self.log_alpha(t))
+
+    def log_snr(self, t: Time) -> Time:
+        """lambda_t = log(alpha_t^2 / sigma_t^2), falling in t."""
+        return 2 * (self.log_alpha(t) - jnp.log(self.sigma(t)))
+
+    def time_at_log_snr(self, log_snr: Time) -> Time:
+        """The inverse of `log_snr` on [0, T], by bisection unless the SDE has a closed form."""
+
+        def halve(_, bracket):
+            low, high = bracket
+            middle = 0.5 * (low + high)
+            is_early = self.log_snr(middle) > log_snr
+            return jnp.where(is_early, middle, low), jnp.where(is_early, high, middle)
+
+        bracket = jnp.zeros_like(log_snr), jnp.full_like(log_snr, self.T)
+        # 48 halvings reach float32's resolution down to t = 1e-8.
+        low, high = lax.fori_loop(0, 48, halve, bracket)
+        return 0.5 * (low + high)
+
+    def f(self, t: Time) -> Time:
+        """Coefficient f(t) of the drift f(t) x."""
+        return _derivative(self.log_alpha, t)
+
+    def drift(self, x: State, t: BatchTime) -> State:
+        """Drift f(t) x of the forward SDE."""
+        return expand(self.f(t), x) * x
+
+    def diffusion(self, t: Time) -> Time:
+        """Diffusion coefficient g(t)."""
+        return self.sigma(t) * jnp.sqrt(-_derivative(self.log_snr, t))
+
+    def perturb(self, x0: State, t: BatchTime, noise: State) -> State:
+        """x_t = alpha_t x_0 + sigma_t noise."""
+        return expand(self.alpha(t), x0) * x0 + expand(self.sigma(t), x0) * noise
+
+    def denoise(self, x: State, t: BatchTime, score: State) -> State:
+        """E[x_0 | x_t] = (x_t + sigma_t^2 score) / alpha_t (Tweedie's formula)."""
+        return (x + expand(self.sigma(t) ** 2, x) * score) / expand(self.alpha(t), x)
+
+    def reverse_drift(self, x: State, t: BatchTime, score: State, eta: float = 1.0) -> State:
+        """Drift of the reverse-time SDE whose diffusion coefficient is eta g(t).
+
+        f(t) x - (1 + eta^2) / 2 g(t)^2 score: all these SDEs share the marginals p_t. eta = 1 is
+        the reverse of the forward SDE (Song et al. 2021, eq. 6), eta = 0 the probability-flow ODE
+        (eq. 13).
+        """
+        return self.drift(x, t) - expand(0.5 * (1 + eta**2) * self.diffusion(t) ** 2, x) * score
+
+    def probability_flow(self, x: State, t: BatchTime, score: State) -> State:
+        """Velocity dx/dt of the probability-flow ODE (Song et al. 2021, eq. 13)."""
+        return self.reverse_drift(x, t, score, eta=0.0)
+
+    def transition(self, s: Time, t: Time) -> tuple[Time, Time]:
+        """(alpha_ts, sigma_ts) of p(x_t | x_s) = N(alpha_ts x_s, sigma_ts^2 I), for s <= t."""
+        alpha_ts = jnp.exp(self.log_alpha(t) - self.log_alpha(s))
+        return alpha_ts, self.sigma(t) * jnp.sqrt(-jnp.expm1(self.log_snr(t) - self.log_snr(s)))
+
+    @property
+    def prior_std(self) -> float:
+        """Standard deviation of the prior N(0, prior_std^2 I) that stands for p_T."""
+        return 1.0
+
+    def prior_sample(self, key: Key[Array, ''], shape: tuple[int, ...]) -> Array:
+        """A draw from the prior."""
+        return self.prior_std * jax.random.normal(key, shape)
+
+    def prior_log_prob(self, x: State) -> Float[Array, 'batch']:
+        """Log-density of the prior, in nats."""
+        dim = math.prod(x.shape[1:])
+        log_normaliser = 0.5 * dim * math.log(2 * math.pi * self.prior_std**2)
+        return (
+            -0.5 * jnp.sum((x / self.prior_std) ** 2, axis=tuple(range(1, x.ndim))) - log_normaliser
+        )
+
+
+def _derivative(coefficient, t: Time) -> Time:
+    """d coefficient / dt of an elementwise function of t."""
+    return jax.jvp(coefficient, (t,), (jnp.ones_like(t),))[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class VP(SDE):
+    """Variance preserving: f = -beta/2, g^2 = beta, linear in t (Song et al. 2021, eq. 32-33)."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    def beta(self, t: Time) -> Time:
+        """Noise rate beta(t)."""
+        return self.beta_min + t * (self.beta_max - self.beta_min)
+
+    def log_alpha(self, t):
+        return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
+
+    def sigma(self, t):
+        return jnp.sqrt(-jnp.expm1(2 * self.log_alpha(t)))
+
+    def f(self, t):
+        return -0.5 * self.beta(t)
+
+    def diffusion(self, t):
+        return jnp.sqrt(self.beta(t))
+
+    def transition(self, s, t):
+        mean_beta = self.beta(0.5 * (s + t))
+        return _variance_preserving_transition(-0.5 * (t - s) * mean_beta)
+
+    def time_at_log_snr(self, log_snr):
+        return self._time_at_integral(jax.nn.softplus(-log_snr))
+
+    def _time_at_integral(self, integral: Time) -> Time:
+        """The time when the integral of beta from 0 has this value: a quadratic's stable root."""
+        slope = self.beta_max - self.beta_min
+        return 2 * integral / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * integral))
+
+
+@dataclasses.dataclass(frozen=True)
+class SubVP(VP):
+    """Sub-variance-preserving: VP's drift, sigma = 1 - alpha^2 (Song et al. 2021, eq. 28-29)."""
+
+    def sigma(self, t):
+        return -jnp.expm1(2 * self.log_alpha(t))
+
+    def diffusion(self, t):
+        return jnp.sqrt(self.beta(t) * -jnp.expm1(4 * self.log_alpha(t)))
+
+    def transition(self, s, t):
+        return SDE.transition(self, s, t)
+
+    def time_at_log_snr(self, log_snr):
+        # With u = alpha^2, u / (1 - u)^2 = k is quadratic in u; nothing cancels in -log(u) so.
+        k = jnp.exp(log_snr)
+        return self._time_at_integral(jnp.log1p((1 + jnp.sqrt(1 + 4 * k)) / (2 * k)))
+
+
+@dataclasses.dataclass(frozen=True)
+class VE(SDE):
+    """Variance exploding: sigma is geometric in t (Song et al. 2021, eq. 30-31)."""
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+
+    @property
+    def _log_ratio(self) -> float:
+        return math.log(self.sigma_max / self.sigma_min)
+
+    @property
+    def prior_std(self):
+        return self.sigma_max
+
+    def log_alpha(self, t):
+        return jnp.zeros_like(t)
+
+    def sigma(self, t):
+        return self.sigma_min * jnp.exp(t * self._log_ratio)
+
+    def f(self, t):
+        return jnp.zeros_like(t)
+
+    def diffusion(self, t):
+        return self.sigma(t) * math.sqrt(2 * self._log_ratio)
+
+    def transition(self, s, t):
+        lost = -jnp.expm1(-2 * (t - s) * self._log_ratio)
+        return jnp.ones_like(t), self.sigma(t) * jnp.sqrt(lost)
+
+    def time_at_log_snr(self, log_snr):
+        return (-0.5 * log_snr - math.log(self.sigma_min)) / self._log_ratio
+
+
+@dataclasses.dataclass(frozen=True)
+class EDM(SDE):
+    """sigma = t, alpha = 1: time is the noise level (Karras et al. 2022, table 1)."""
+
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+
+    @property
+    def t_min(self) -> float:
+        return self.sigma_min
+
+    @property
+    def T(self) -> float:  # noqa: N802
+        return self.sigma_max
+
+    @property
+    def prior_std(self):
+        return self.sigma_max
+
+    def log_alpha(self, t):
+        return jnp.zeros_like(t)
+
+    def sigma(self, t):
+        return t
+
+    def f(self, t):
+        return jnp.zeros_like(t)
+
+    def diffusion(self, t):
+        return jnp.sqrt(2 * t)
+
+    def transition(self, s, t):
+        return jnp.ones_like(t), jnp.sqrt((t - s) * (t + s))
+
+    def time_at_log_snr(self, log_snr):
+        return jnp.exp(-0.5 * log_snr)
+
+
+@dataclasses.dataclass(frozen=True)
+class CosineVP(SDE):
+    """Variance preserving with alpha = cos(theta), theta linear in t (Nichol & Dhariwal 2021).
+
+    theta runs between the angles at which the log signal-to-noise ratio is log_snr_max and
+    log_snr_min, as in Hoogeboom et al. 2023 (eq. 3), so that the coefficients are finite on all of
+    [0, 1].
+    """
+
+    log_snr_min: float = -15.0
+    log_snr_max: float = 15.0
+
+    @property
+    def _theta_0(self) -> float:
+        return math.atan(math.exp(-0.5 * self.log_snr_max))
+
+    @property
+    def _complement_1(self) -> float:
+        return math.atan(math.exp(0.5 * self.log_snr_min))
+
+    @property
+    def _rate(self) -> float:
+        return 0.5 * math.pi - self._theta_0 - self._complement_1
+
+    def _theta(self, t: Time) -> Time:
+        return self._theta_0 + self._rate * t
+
+    def _complement(self, t: Time) -> Time:
+        """pi/2 - theta, accurate where theta is not: near T, where alpha is small."""
+        return self._complement_1 + self._rate * (1 - t)
+
+    def log_alpha(self, t):
+        return jnp.log(jnp.sin(self._complement(t)))
+
+    def sigma(self, t):
+        return jnp.sin(self._theta(t))
+
+    def f(self, t):
+        return -self._rate * self.sigma(t) / self.alpha(t)
+
+    def diffusion(self, t):
+        return jnp.sqrt(2 * self._rate * self.sigma(t) / self.alpha(t))
+
+    def time_at_log_snr(self, log_snr):
+        return (jnp.arctan(jnp.exp(-0.5 * log_snr)) - self._theta_0) / self._rate
+
+
+@dataclasses.dataclass(frozen=True)
+class GeometricVP(SDE):
+    """sigma geometric from sigma_min to sigma_max < 1, with VP's drift (Vahdat et al. 2021,
+    appendix B).
+
+    alpha^2 = (1 - sigma^2) / (1 - sigma_min^2), so that alpha = 1 at t = 0, where sigma =
+    sigma_min.
+    """
+
+    sigma_min: float = math.sqrt(3e-5)
+    sigma_max: float = math.sqrt(0.999)
+
+    @property
+    def _log_ratio(self) -> float:
+        return 2 * math.log(self.sigma_max / self.sigma_min)
+
+    def _log_variance(self, t: Time) -> Time:
+        # Counted back from T: 1 - sigma^2 is small there.
+        return 2 * math.log(self.sigma_max) - (1 - t) * self._log_ratio
+
+    def log_alpha(self, t):
+        remaining = -jnp.expm1(self._log_variance(t))
+        return 0.5 * (jnp.log(remaining) - math.log1p(-(self.sigma_min**2)))
+
+    def sigma(self, t):
+        return jnp.exp(0.5 * self._log_variance(t))
+
+    def f(self, t):
+        return -0.5 * self.diffusion(t) ** 2
+
+    def diffusion(self, t):
+        log_variance = self._log_variance(t)
+        return jnp.sqrt(self._log_ratio / jnp.expm1(-log_variance))
+
+    def time_at_log_snr(self, log_snr):
+        log_variance = -jax.nn.softplus(log_snr + math.log1p(-(self.sigma_min**2)))
+        return 1 + (log_variance - 2 * math.log(self.sigma_max)) / self._log_ratio
+
+
+@dataclasses.dataclass(frozen=True)
+class FlowMatching(SDE):
+    """The straight interpolant alpha = 1 - t, sigma = t (Lipman et al. 2023).
+
+    Its f and g diverge at t = 1, so the SDE ends a little earlier.
+    """
+
+    T: ClassVar[float] = 0.999
+
+    def log_alpha(self, t):
+        return jnp.log1p(-t)
+
+    def sigma(self, t):
+        return t
+
+    def f(self, t):
+        return -1 / (1 - t)
+
+    def diffusion(self, t):
+        return jnp.sqrt(2 * t / (1 - t))
+
+    def time_at_log_snr(self, log_snr):
+        return jax.nn.sigmoid(-0.5 * log_snr)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chain(SDE):
+    """A chain of N noise levels as an SDE: level i = 0..N-1 is time (i + 1) / N, and data are time
+    0.
+
+    At the levels, and for transitions between them, it equals the chain; in between it
+    interpolates.
+    """
+
+    @property
+    def t_min(self) -> float:
+        return 1 / self.num_scales
+
+    def level(self, t: Time) -> Int[Array, '...']:
+        """The level whose time is closest to t."""
+        return jnp.clip(
+            jnp.round(t * self.num_scales).astype(jnp.int32) - 1, 0, self.num_scales - 1
+        )
+
+    def _position(self, t: Time) -> Time:
+        """N t, a whole number at the levels: in float32, t is off by up to 1e-4 of a step."""
+        position = t * self.num_scales
+        nearest = jnp.round(position)
+        return jnp.where(
+            jnp.abs(position - nearest) < 1e-3,
+            nearest + (position - lax.stop_gradient(position)),
+            position,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DDPM(Chain):
+    """The DDPM chain (Ho et al. 2020); log(alpha) is linear between levels."""
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+    num_scales: int = 1000
+
+    @functools.cached_property
+    def _log_alphas(self) -> np.ndarray:
+        betas = np.linspace(self.beta_min, self.beta_max, self.num_scales) / self.num_scales
+        return 0.5 * np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])
+
+    def log_alpha(self, t):
+        table = jnp.asarray(self._log_alphas, t.dtype)
+        return jnp.interp(self._position(t), jnp.arange(table.size, dtype=t.dtype), table)
+
+    def sigma(self, t):
+        return jnp.sqrt(-jnp.expm1(2 * self.log_alpha(t)))
+
+    def transition(self, s, t):
+        return _variance_preserving_transition(self.log_alpha(t) - self.log_alpha(s))
+
+
+@dataclasses.dataclass(frozen=True)
+class SMLD(Chain):
+    """The SMLD (NCSN) chain (Song & Ermon 2019): sigma geometric from sigma_min to sigma_max.
+
+    sigma falls linearly to 0 before level 0: the transition from level 0 to the data removes all of
+    the noise.
+    """
+
+    sigma_min: float = 0.01
+    sigma_max: float = 50.0
+    num_scales: int = 1000
+
+    @property
+    def prior_std(self):
+        return self.sigma_max
+
+    def log_alpha(self, t):
+        return jnp.zeros_like(t)
+
+    def sigma(self, t):
+        level = self._position(t) - 1
+        return self.sigma_min * jnp.where(
+            level < 0, level + 1, jnp.exp(self._log_ratio * jnp.maximum(level, 0.0))
+        )
+
+    @property
+    def _log_ratio(self) -> float:
+        return math.log(self.sigma_max / self.sigma_min) / (self.num_scales - 1)
+
+    def transition(self, s, t):
+        steps = self._position(t) - self._position(s)
+        lost = jnp.where(
+            self._position(s) < 1,
+            1 - (self.sigma(s) / self.sigma(t)) ** 2,
+            -jnp.expm1(-2 * steps * self._log_ratio),
+        )
+        return jnp.ones_like(t), self.sigma(t) * jnp.sqrt(lost)
+
+
+def _variance_preserving_transition(log_alpha_ts: Time) -> tuple[Time, Time]:
+    return jnp.exp(log_alpha_ts), jnp.sqrt(-jnp.expm1(2 * log_alpha_ts))
+
+
+SDES = {
+    'vp': VP,
+    'subvp': SubVP,
+    've': VE,
+    'edm': EDM,
+    'cosine': CosineVP,
+    'geometric': GeometricVP,
+    'flow': FlowMatching,
+    'ddpm': DDPM,
+    'smld': SMLD,
+}
+
+
+def create(name: str, **fields) -> SDE:
+    """The SDE of that name; raises InputError for a name or a field that does not exist."""
+    cls = choose(SDES, name, 'sde.name')
+    known = [field.name for field in dataclasses.fields(cls)]
+    for field in fields:
+        if field not in known:
+            raise InputError(
+                f'sde.{field}: {name!r} has no such field; it has: {", ".join(known) or "none"}'
+            )
+    return cls(**fields)

@@ -1,0 +1,44 @@
+"""How arrays lie on devices: batches are split over the mesh's `data` axis, everything else is
+copied to all.
+
+Reductions over a batch are written as plain means; under `jit` they become global.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from choices import InputError
+
+
+def create_mesh() -> Mesh:
+    """All devices of all processes, along one axis."""
+    return Mesh(np.array(jax.devices()), ('data',))
+
+
+def check_divides(mesh: Mesh, field: str, batch_size: int) -> None:
+    """Raises InputError if a batch size is not a multiple of the number of devices."""
+    devices = mesh.shape['data']
+    if batch_size < 1 or batch_size % devices:
+        raise InputError(
+            f'{field}: {batch_size} is not a positive multiple of the number of devices, {devices}'
+        )
+
+
+def by_batch(mesh: Mesh, axis: int = 0) -> NamedSharding:
+    """Arrays whose `axis` is the batch."""
+    return NamedSharding(mesh, PartitionSpec(*[None] * axis, 'data'))
+
+
+def copied(mesh: Mesh) -> NamedSharding:
+    """Arrays that are whole on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
+    """Splits `axis` of every array over the devices; each process gives its own rows."""
+    place = functools.partial(jax.make_array_from_process_local_data, by_batch(mesh, axis))
+    return jax.tree.map(place, tree)

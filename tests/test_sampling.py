@@ -1,0 +1,258 @@
+"""Solvers against the published steps, exact scores, and each other."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sampling
+import sde_lib
+from tests import golden, mixture
+
+# The published steps
+
+
+class PublishedVP(sde_lib.VP):
+    """The continuous sigma beside the chain's transitions: the published annealed Langevin."""
+
+    def transition(self, s, t):
+        level = jnp.floor(t * 999)
+        return sde_lib.DDPM().transition(level / 1000, (level + 1) / 1000)
+
+
+class PublishedSubVP(sde_lib.SubVP):
+    """Transitions by Euler-Maruyama, the published discretisation of sub-VP."""
+
+    def transition(self, s, t):
+        return 1 + self.f(t) * (t - s), self.diffusion(t) * jnp.sqrt(t - s)
+
+
+VP, SUBVP, VE = PublishedVP(), PublishedSubVP(), sde_lib.VE()
+DDPM, SMLD = sde_lib.DDPM(), sde_lib.SMLD()
+
+
+@pytest.mark.parametrize(
+    ('recorded', 'step', 'sde'),
+    [
+        ('vp/euler_maruyama', sampling.euler_maruyama, VP),
+        ('subvp/euler_maruyama', sampling.euler_maruyama, SUBVP),
+        ('ve/euler_maruyama', sampling.euler_maruyama, VE),
+        ('vp/reverse_diffusion', sampling.reverse_diffusion, DDPM),
+        ('subvp/reverse_diffusion', sampling.reverse_diffusion, SUBVP),
+        ('ve/reverse_diffusion', sampling.reverse_diffusion, SMLD),
+        ('vp/ancestral_sampling', sampling.ancestral_fixed_large, DDPM),
+        ('ve/ancestral_sampling', sampling.ancestral, SMLD),
+        ('vp/langevin', sampling.langevin, DDPM),
+        ('ve/langevin', sampling.langevin, SMLD),
+        ('vp/ald', sampling.annealed_langevin, VP),
+        ('ve/ald', sampling.annealed_langevin, VE),
+    ],
+)
+def test_steps_agree_with_the_published(recorded, step, sde):
+    data = golden.load('steps')
+    x, t = jnp.asarray(data['x']), jnp.asarray(data['t'])
+    level = jnp.floor(t * 999)
+    is_chain = isinstance(sde, sde_lib.Chain)
+    after, before = ((level + 1) / 1000, level / 1000) if is_chain else (t, t - 1 / 1000)
+    noise = jnp.asarray(data['predictor_noise'])
+    if step in (sampling.langevin, sampling.annealed_langevin):
+        noise = jnp.asarray(data['corrector_noise'])
+        step = functools.partial(step, snr=float(data['snr']), batch_mean=True)
+    found = step(sde, lambda x, _: golden.score_fn(x, t), noise, x, after, before)
+    for key in ('x', 'x_mean'):
+        expected = data[f'{recorded}/{key}']
+        # VE's noise has a scale of 6 at t = 1, of which the published difference of squares loses
+        # one part in 1e5: the recording itself is that far from the same formula in float64.
+        atol = max(golden.ATOL, 1e-6 * np.abs(expected).max())
+        np.testing.assert_allclose(getattr(found, key), expected, rtol=golden.RTOL, atol=atol)
+
+
+# Samplers on a mixture with known scores
+
+
+def predictor_corrector(sde, predictor, corrector=None, steps=400, **fields):
+    t_min = max(1e-3 * sde.T, sde.t_min)
+    return functools.partial(
+        sampling.predictor_corrector,
+        sde=sde,
+        times=sampling.log_snr_grid(sde, steps, t_min),
+        predictor=predictor,
+        corrector=corrector,
+        **fields,
+    )
+
+
+def assert_is_distributed_as(x, data, name=''):
+    """Means, covariances and the shares of components agree within five standard errors and 2 %."""
+    truth = np.asarray(data.sample(jax.random.key(99), 200_000))
+    num = len(x)
+    scale = np.sqrt(np.trace(np.cov(truth.T)))
+    np.testing.assert_allclose(
+        x.mean(axis=0), truth.mean(axis=0), atol=5 * scale / np.sqrt(num), err_msg=name
+    )
+    np.testing.assert_allclose(
+        np.cov(x.T), np.cov(truth.T), atol=scale**2 * (5 / np.sqrt(num) + 0.02), err_msg=name
+    )
+    nearest = np.argmin(np.linalg.norm(np.asarray(x)[:, None] - data.means, axis=-1), axis=1)
+    expected = np.argmin(np.linalg.norm(truth[:, None] - data.means, axis=-1), axis=1)
+    for part in range(len(data.means)):
+        share = np.mean(expected == part)
+        assert abs(np.mean(nearest == part) - share) < 5 * np.sqrt(share / num) + 0.01, name
+
+
+LINEAR = [sde for name, sde in sde_lib.SDES.items() if name != 'geometric']
+
+
+@pytest.mark.parametrize('sde', [cls() for cls in LINEAR], ids=lambda sde: type(sde).__name__)
+@pytest.mark.parametrize('predictor', ['reverse_diffusion', 'ancestral'])
+def test_predictors_draw_from_the_mixture_on_every_sde(sde, predictor):
+    data = mixture.example()
+    sample = predictor_corrector(sde, sampling.PREDICTORS[predictor])
+    drawn = jax.jit(lambda key: sample(key, data.score_fn(sde), (4000, 2)))(jax.random.key(0))
+    assert_is_distributed_as(drawn.x, data)
+
+
+@pytest.mark.parametrize('name', ['vp', 'subvp', 've'])
+def test_euler_maruyama_draws_from_the_mixture(name):
+    data, sde = mixture.example(), sde_lib.create(name)
+    sample = predictor_corrector(sde, sampling.euler_maruyama, steps=1000)
+    drawn = jax.jit(lambda key: sample(key, data.score_fn(sde), (4000, 2)))(jax.random.key(0))
+    assert_is_distributed_as(drawn.x, data)
+
+
+@pytest.mark.parametrize('corrector', ['langevin', 'annealed_langevin'])
+@pytest.mark.parametrize('name', ['vp', 'subvp', 've'])
+def test_correctors_keep_the_marginals(name, corrector):
+    """200 small Langevin steps at one time leave samples of p_t distributed as p_t.
+
+    In 64 dimensions: step sizes from each image's norms vary with its state in few dimensions.
+    """
+    data, sde, t = mixture.example(64), sde_lib.create(name), 0.4
+    step = functools.partial(sampling.CORRECTORS[corrector], snr=0.03)
+    key_data, key_noise, key_chain = jax.random.split(jax.random.key(0), 3)
+    times = jnp.full(2000, t)
+    noise = jax.random.normal(key_noise, (2000, 64))
+    start = sde.perturb(data.sample(key_data, 2000), times, noise)
+
+    def advance(x, key):
+        noise = jax.random.normal(key, x.shape)
+        return step(sde, data.score_fn(sde), noise, x, times, times - 1e-3).x, None
+
+    x, _ = jax.jit(lambda x: jax.lax.scan(advance, x, jax.random.split(key_chain, 200)))(start)
+    # Standard error of the total variance: under 1 %. Step sizes in proportion to |noise|^2 add
+    # noise of 2 / 64 = 3 % more variance.
+    np.testing.assert_allclose(x.var(axis=0).sum(), start.var(axis=0).sum(), rtol=0.05)
+    np.testing.assert_allclose(x.mean(axis=0), start.mean(axis=0), atol=0.15)
+    assert np.abs(x - start).mean() > 0.1  # They did move.
+
+
+@pytest.mark.parametrize('name', [name for name in sde_lib.SDES if name not in ('ddpm', 'smld')])
+def test_probability_flow_draws_from_the_mixture_on_every_sde(name):
+    data, sde = mixture.example(), sde_lib.create(name)
+    drawn = jax.jit(
+        lambda key: sampling.probability_flow(
+            key,
+            data.score_fn(sde),
+            (4000, 2),
+            sde=sde,
+            t_min=max(1e-3, sde.t_min),
+            rtol=1e-3,
+            atol=1e-3,
+        )
+    )(jax.random.key(0))
+    assert_is_distributed_as(drawn.x, data)
+
+
+def test_without_noise_ancestral_sampling_solves_the_probability_flow():
+    """DDIM (eta = 0) converges to the ODE's solution from the same prior sample, at order 1."""
+    data, sde = mixture.example(), sde_lib.VP()
+    score_fn, ddim = data.score_fn(sde), functools.partial(sampling.ancestral, eta=0.0)
+
+    def end(sampler):
+        return jax.jit(lambda key: sampler(key, score_fn, (64, 2)).x)(jax.random.key(0))
+
+    exact = end(
+        functools.partial(sampling.probability_flow, sde=sde, t_min=1e-3, rtol=1e-6, atol=1e-6)
+    )
+
+    def error(steps):
+        return np.abs(end(predictor_corrector(sde, ddim, steps=steps)) - exact).mean()
+
+    order = np.log2(error(100) / error(200))
+    assert abs(order - 1) < 0.25
+
+
+# What every sampler promises
+
+
+SAMPLERS = {
+    'pc': predictor_corrector(
+        sde_lib.VP(),
+        sampling.reverse_diffusion,
+        functools.partial(sampling.langevin, snr=0.1),
+        steps=20,
+        corrector_steps=2,
+    ),
+    'ode': functools.partial(
+        sampling.probability_flow, sde=sde_lib.VP(), t_min=1e-3, rtol=1e-4, atol=1e-4
+    ),
+}
+
+
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_a_sample_does_not_depend_on_its_batch(name):
+    score_fn = mixture.example().score_fn(sde_lib.VP())
+    sample = jax.jit(SAMPLERS[name], static_argnums=(1, 2))
+    alone = sample(jax.random.key(0), score_fn, (1, 2))
+    together = sample(jax.random.key(0), score_fn, (8, 2))
+    # Rounding differs between the two programs, and moves adaptive steps within their tolerance.
+    atol = 1e-5 if name == 'pc' else 3e-4
+    np.testing.assert_allclose(alone.x[0], together.x[0], atol=atol)
+
+
+@pytest.mark.parametrize(
+    ('sampler', 'expected'),
+    [
+        (predictor_corrector(sde_lib.VP(), sampling.ancestral, steps=20), 20),
+        (SAMPLERS['pc'], 60),
+        (predictor_corrector(sde_lib.VP(), None, SAMPLERS['pc'].keywords['corrector'], 20), 20),
+        *[
+            (functools.partial(SAMPLERS['ode'], solver=solver, denoise=denoise), None)
+            for solver in ('heun', 'bosh3', 'tsit5', 'dopri5', 'dopri8')
+            for denoise in (False, True)
+        ],
+    ],
+)
+def test_nfe_is_the_number_of_network_calls(sampler, expected):
+    """Counted by a callback in the score, for one image: a batch runs until its slowest is done."""
+    calls = []
+    exact = mixture.example().score_fn(sde_lib.VP())
+
+    def counted(x, t):
+        return jax.pure_callback(lambda x: (calls.append(1), x)[1], x, x, vmap_method='sequential')
+
+    sample = jax.jit(lambda key: sampler(key, lambda x, t: exact(counted(x, t), t), (1, 2)))
+    drawn = jax.block_until_ready(sample(jax.random.key(0)))
+    assert int(drawn.nfe[0]) == len(calls)
+    assert expected in (None, len(calls))
+
+
+@pytest.mark.parametrize('grid', sampling.TIME_GRIDS.values())
+@pytest.mark.parametrize('name', ['vp', 've', 'edm', 'cosine'])
+def test_grids_fall_from_the_end_to_t_min(name, grid):
+    sde = sde_lib.create(name)
+    t_min = max(1e-3, sde.t_min)
+    times = grid(sde, 50, t_min)
+    assert times.shape == (51,)
+    np.testing.assert_array_equal(times[jnp.array([0, -1])], jnp.array([sde.T, t_min]))
+    assert (np.diff(times) < 0).all()
+
+
+def test_karras_grid_is_that_of_edm():
+    sde = sde_lib.EDM()
+    i = np.arange(18)
+    ends = 80 ** (1 / 7), 0.002 ** (1 / 7)
+    expected = (ends[0] + i / 17 * (ends[1] - ends[0])) ** 7
+    np.testing.assert_allclose(sampling.karras_grid(sde, 17, 0.002), expected, rtol=1e-4)

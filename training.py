@@ -1,0 +1,99 @@
+"""The training state, the optimiser, and one step of training.
+
+    uint8 batch -> augment -> loss of the score -> gradient -> optimiser -> moving average
+
+A run is a pure function of its seed: step k uses the k-th batch and the key fold_in(key(seed), k).
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, Key
+
+Params = Any
+
+
+class TrainState(NamedTuple):
+    """All that a step reads and writes; `step` counts the updates done."""
+
+    step: Int[Array, '']
+    params: Params
+    opt_state: optax.OptState
+    ema_params: Params
+
+
+class Metrics(NamedTuple):
+    """What a step reports."""
+
+    loss: Float[Array, '']
+    grad_norm: Float[Array, '']
+
+
+def create_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step. The moving average starts at the initial parameters."""
+    ema_params = jax.tree.map(jnp.copy, params)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema_params)
+
+
+def create_optimizer(
+    lr: float,
+    warmup: int,
+    decay_steps: int,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    grad_clip: float,
+) -> optax.GradientTransformation:
+    """Adam behind global-norm clipping, with linear warm-up and, if asked for, cosine decay.
+
+    `warmup` and `decay_steps` count updates; `decay_steps = 0` keeps the rate after the warm-up,
+    otherwise it falls to 0 by that update. `grad_clip <= 0` does not clip; `weight_decay` is
+    decoupled from the gradient.
+    """
+    schedule = optax.constant_schedule(lr)
+    if decay_steps:
+        schedule = optax.cosine_decay_schedule(lr, max(decay_steps - warmup, 1))
+    if warmup:
+        ramp = optax.linear_schedule(lr / warmup, lr, max(warmup - 1, 1))
+        schedule = optax.join_schedules([ramp, schedule], [warmup])
+    clip = optax.clip_by_global_norm(grad_clip) if grad_clip > 0 else optax.identity()
+    return optax.chain(clip, optax.adamw(schedule, beta1, beta2, eps, weight_decay=weight_decay))
+
+
+def make_step(
+    loss_fn: Callable[[Params, Key[Array, ''], Any], Float[Array, '']],
+    optimizer: optax.GradientTransformation,
+    seed: int,
+    ema_rate: float,
+    ema_warmup: bool,
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """`step(state, batch) -> (state, metrics)`: one update on the batch of step `state.step`.
+
+    `loss_fn(params, key, batch)` is the mean loss of a batch. The moving average decays by
+    `ema_rate` an update; with `ema_warmup` by no more than (1 + step) / (10 + step), so that it
+    soon forgets the initial parameters.
+    """
+
+    def step(state, batch):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        loss, grads = jax.value_and_grad(loss_fn)(state.params, key, batch)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        rate = (
+            jnp.minimum(ema_rate, (1 + state.step) / (10 + state.step)) if ema_warmup else ema_rate
+        )
+        ema_params = optax.incremental_update(params, state.ema_params, 1 - rate)
+        state = TrainState(state.step + 1, params, opt_state, ema_params)
+        return state, Metrics(loss, optax.global_norm(grads))
+
+    return step
+
+
+def scan_steps(step: Callable) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Several steps as one program: batches and metrics have a leading axis of steps."""
+    return lambda state, batches: lax.scan(step, state, batches)
