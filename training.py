@@ -89,7 +89,7 @@ def make_step(
         )
         ema_params = optax.incremental_update(params, state.ema_params, 1 - rate)
         state = TrainState(state.step + 1, params, opt_state, ema_params)
-        return state, Metrics(loss, optax.global_norm(grads))
+        return state, Metrics(loss, optax.tree.norm(grads))
 
     return step
 

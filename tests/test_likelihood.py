@@ -79,7 +79,7 @@ def test_decoding_the_latent_code_gives_back_the_image():
 
 
 def test_drift_and_divergence_share_one_network_call():
-    """`nfe` counts evaluations with their derivatives; the score is called no more often than that."""
+    """`nfe` counts evaluations with their derivatives; the score is called no more often."""
     sde, calls = sde_lib.VP(), []
     exact = mixture.example(4).score_fn(sde)
 
@@ -112,7 +112,7 @@ def test_drift_and_divergence_share_one_network_call():
 
 
 def test_bits_per_dim_of_uniform_bins_is_eight():
-    """A uniform density over the range of the data gives log2(256) bits, however the data are scaled."""
+    """A uniform density over the range of the data gives log2(256) bits, in either scaling."""
     for centered, width in ((True, 2.0), (False, 1.0)):
         log_prob = -10 * np.log(width) * np.ones(1)
         found = likelihood.bits_per_dim(log_prob, 10, images.bin_width(centered))

@@ -123,8 +123,8 @@ def test_the_stated_density_of_times_is_the_true_one(sde, sampler):
     t, inverse_density = np.asarray(t)[order], np.asarray(inverse_density)[order]
     assert t[0] >= t_min
     assert t[-1] <= sde.T
-    # Over 32 neighbours, so that float32's rounding of t is small against their distance; the density changes by
-    # under one part in a hundred over them, but for the last few of EDM's and VE's, which are far apart.
+    # Over 32 neighbours float32's rounding of t is small against their distance; the density
+    # changes little over them, but for the last few of EDM's, which are far apart.
     spacing = (t[32:] - t[:-32]) * num / 32 / (sde.T - t_min)
     middle = inverse_density[16:-16]
     np.testing.assert_allclose(spacing[:-128], middle[:-128], rtol=0.02)

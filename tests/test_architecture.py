@@ -1,0 +1,73 @@
+"""The import rule of docs/architecture.md: imports run one way, from the top of this list down."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+LAYERS = [
+    {'main'},
+    {'run_lib'},
+    {'experiment', 'metrics', 'plots', 'checkpoints', 'datasets', 'sharding'},
+    {'training', 'images', 'losses', 'sampling', 'likelihood', 'models'},
+    {'ode', 'keys'},
+    {'parameterization'},
+    {'sde_lib'},
+    {'choices'},
+]
+# Within a layer these, and only these, import each other.
+BESIDE = {('plots', 'metrics')}
+MODULES = sorted(path.stem for path in ROOT.glob('*.py')) + ['models']
+
+
+def layer(module):
+    return next((i for i, names in enumerate(LAYERS) if module in names), None)
+
+
+def imports(path):
+    """Top-level names that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split('.')[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module.split('.')[0]
+
+
+def files(module):
+    return (ROOT / 'models').glob('*.py') if module == 'models' else [ROOT / f'{module}.py']
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_imports_run_downwards(module):
+    assert layer(module) is not None, f'{module} has no layer'
+    for path in files(module):
+        for imported in set(imports(path)) & set(MODULES) - {module}:
+            assert layer(imported) > layer(module) or (module, imported) in BESIDE, (
+                f'{path.name} imports {imported}'
+            )
+
+
+@pytest.mark.parametrize('module', sorted(set(MODULES) - {'main', 'run_lib', 'experiment'}))
+def test_configs_are_read_by_run_lib_and_experiment_alone(module):
+    for path in files(module):
+        assert not {'configs', 'ml_collections'} & set(imports(path)), path.name
+
+
+@pytest.mark.parametrize(
+    'module', ['sde_lib', 'losses', 'sampling', 'likelihood', 'training', 'models', 'ode']
+)
+def test_the_method_touches_no_files_clocks_or_logs(module):
+    for path in files(module):
+        assert not {'os', 'pathlib', 'time', 'logging', 'tqdm'} & set(imports(path)), path.name
+
+
+def test_networks_know_no_sde():
+    for path in files('models'):
+        assert set(imports(path)) & set(MODULES) <= {'models', 'choices'}, path.name
+
+
+def test_the_documentation_names_every_module():
+    text = (ROOT / 'docs' / 'architecture.md').read_text()
+    for module in MODULES:
+        assert f'{module}.py' in text or f'{module}/' in text, module

@@ -1,0 +1,64 @@
+"""From outputs to scores: the networks that are right give the scores that are known."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import parameterization
+import sde_lib
+from sde_lib import expand
+
+X = jax.random.normal(jax.random.key(0), (5, 3, 3, 1))
+V = 0.25  # Data are N(0, V I).
+
+
+def exact_score(sde, t):
+    return -X / expand(sde.alpha(t) ** 2 * V + sde.sigma(t) ** 2, X)
+
+
+@pytest.mark.parametrize('name', [n for n in sde_lib.SDES if n not in ('ddpm', 'smld')])
+def test_a_perfect_edm_network_is_zero_on_gaussian_data(name):
+    """With sigma_data^2 = V the preconditioning alone is the exact score of N(0, V I)."""
+    sde = sde_lib.create(name)
+    t = sde.t_min + jnp.linspace(0, 1, 5) * (sde.T - sde.t_min)
+    score_fn = parameterization.edm(sde, lambda x, label: jnp.zeros_like(x), sigma_data=V**0.5)
+    np.testing.assert_allclose(score_fn(X, t), exact_score(sde, t), rtol=1e-4)
+
+
+def test_edm_follows_the_equations_of_the_paper():
+    """D = c_skip x + c_out F(c_in x, c_noise), score = (D - x) / sigma^2 (Karras et al. 2022)."""
+    sde, t, s = sde_lib.EDM(), jnp.array([0.1, 0.5, 1.0, 5.0, 50.0]), 0.5
+
+    def network(x, label):
+        return jnp.sin(3 * x) + expand(jnp.log(label), x)
+
+    sigma = expand(t, X)
+    c_skip = s**2 / (sigma**2 + s**2)
+    c_out = sigma * s / jnp.sqrt(sigma**2 + s**2)
+    c_in = 1 / jnp.sqrt(sigma**2 + s**2)
+    denoised = c_skip * X + c_out * network(c_in * X, jnp.exp(jnp.log(t) / 4))
+    found = parameterization.edm(sde, network)(X, t)
+    np.testing.assert_allclose(found, (denoised - X) / sigma**2, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_are_the_published_ones():
+    def label_of(name, sde, t):
+        seen = []
+        score_fn = parameterization.score_function(
+            name, sde, lambda x, label: (seen.append(label), x)[1]
+        )
+        score_fn(X[:1], jnp.array([t]))
+        return seen[0].item()
+
+    assert label_of('noise', sde_lib.VP(), 0.5) == pytest.approx(499.5)
+    assert label_of('score', sde_lib.VE(), 1.0) == pytest.approx(50.0, rel=1e-5)
+    assert label_of('ddpm', sde_lib.DDPM(), 1.0) == 999
+    assert label_of('ddpm', sde_lib.DDPM(), 0.001) == 0
+    assert label_of('smld', sde_lib.SMLD(), 1.0) == 0  # Labels count from the noisiest level.
+
+
+def test_noise_predictions_are_scores_times_minus_sigma():
+    sde, t = sde_lib.SubVP(), jnp.linspace(0.1, 1.0, 5)
+    found = parameterization.noise(sde, lambda x, label: jnp.ones_like(x))(X, t)
+    np.testing.assert_allclose(found * expand(sde.sigma(t), X), -jnp.ones_like(X), rtol=1e-6)

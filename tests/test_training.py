@@ -1,0 +1,91 @@
+"""The training step: optimiser, moving average, determinism."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import training
+
+FIELDS = {'beta1': 0.9, 'beta2': 0.999, 'eps': 1e-8, 'weight_decay': 0.0, 'grad_clip': 1.0}
+
+
+def rates(lr=1.0, warmup=0, decay_steps=0, num=12):
+    """The rates of the first steps: Adam's updates of a constant gradient are -rate."""
+    optimizer = training.create_optimizer(lr, warmup, decay_steps, **FIELDS)
+    params = jnp.zeros(())
+    state, updates = optimizer.init(params), []
+    for _ in range(num):
+        update, state = optimizer.update(jnp.ones(()), state, params)
+        updates.append(-float(update))
+    return np.array(updates)
+
+
+def test_the_rate_is_constant_without_warm_up_and_decay():
+    np.testing.assert_allclose(rates(), 1.0, rtol=1e-4)
+
+
+def test_warm_up_is_linear():
+    expected = np.minimum(np.arange(1, 13) / 5, 1)
+    np.testing.assert_allclose(rates(warmup=5), expected, rtol=1e-4)
+
+
+def test_cosine_decay_ends_at_zero():
+    found = rates(warmup=2, decay_steps=10, num=12)
+    expected = 0.5 * (1 + np.cos(np.pi * np.arange(9) / 8))
+    np.testing.assert_allclose(found[2:11], expected, atol=1e-5)
+    np.testing.assert_allclose(found[10:], 0.0, atol=1e-6)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    optimizer = training.create_optimizer(1.0, 0, 0, **{**FIELDS, 'eps': 1e3})
+    params = {'a': jnp.zeros(3), 'b': jnp.zeros(4)}
+    grads = jax.tree.map(lambda p: jnp.full_like(p, 100.0), params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    # With a huge eps Adam's first update is -gradient / eps.
+    np.testing.assert_allclose(optax.tree.norm(updates), 1.0 / 1e3, rtol=1e-2)
+
+
+def quadratic_step(**fields):
+    fields = {'ema_rate': 0.9, 'ema_warmup': False, **fields}
+    optimizer = optax.sgd(0.1)
+
+    def loss_fn(params, key, batch):
+        return 0.5 * jnp.sum((params - batch - jax.random.normal(key, params.shape)) ** 2)
+
+    step = training.make_step(loss_fn, optimizer, seed=3, **fields)
+    return step, training.create_state(jnp.zeros(2), optimizer)
+
+
+def test_a_step_uses_the_key_of_its_number():
+    step, state = quadratic_step()
+    for k in range(3):
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(3), k), (2,))
+        expected = state.params - 0.1 * (state.params - noise)
+        state, _ = step(state, jnp.zeros(2))
+        np.testing.assert_allclose(state.params, expected, rtol=1e-6)
+        assert state.step == k + 1
+
+
+@pytest.mark.parametrize('warmup', [False, True])
+def test_the_moving_average_decays_by_its_rate(warmup):
+    step, state = quadratic_step(ema_warmup=warmup)
+    for k in range(4):
+        rate = min(0.9, (1 + k) / (10 + k)) if warmup else 0.9
+        before = state.ema_params
+        state, _ = step(state, jnp.ones(2))
+        np.testing.assert_allclose(
+            state.ema_params, rate * before + (1 - rate) * state.params, rtol=1e-5
+        )
+
+
+def test_scanned_steps_are_single_steps():
+    step, state = quadratic_step()
+    batches = jnp.arange(10.0).reshape(5, 2)
+    together, metrics = jax.jit(training.scan_steps(step))(state, batches)
+    for batch in batches:
+        state, _ = jax.jit(step)(state, batch)
+    np.testing.assert_allclose(together.params, state.params, rtol=1e-6)
+    np.testing.assert_allclose(together.ema_params, state.ema_params, rtol=1e-6)
+    assert metrics.loss.shape == (5,)
