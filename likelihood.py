@@ -73,7 +73,7 @@ def log_prob(
     num_estimates = 1 if divergence == 'exact' else num_probes
     state = x, jnp.zeros((x.shape[0], num_estimates))
     (latent, gained), nfe = ode.solve(
-        augmented, state, probes, t_min, sde.T, solver=solver, rtol=rtol, atol=atol
+        augmented, state, probes, t_min, sde.T, sde=sde, solver=solver, rtol=rtol, atol=atol
     )
     return LogProb(
         sde.prior_log_prob(latent) + gained.mean(axis=1),

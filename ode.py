@@ -2,6 +2,9 @@
 
 Every image has its own error estimate and step size: its solution does not depend on its
 neighbours. The batch is done when its slowest member is.
+
+The solver's variable is the log signal-to-noise ratio lambda, with dt/dlambda = -sigma^2 / g^2:
+most of a log-likelihood is gained at times below 1e-3, over which steps in t jump unnoticed.
 """
 
 from collections.abc import Callable
@@ -9,6 +12,7 @@ from typing import Any
 
 import diffrax
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from choices import choose
@@ -39,25 +43,31 @@ def solve(
     t0: float,
     t1: float,
     *,
+    sde: SDE,
     solver: str,
     rtol: float,
     atol: float,
 ) -> tuple[Any, Int[Array, 'batch']]:
-    """Solves dy/dt = velocity(t, y, args) from t0 to t1, for each member of the batch of pytrees
-    `y0`, `args`.
+    """Solves dy/dt = velocity(t, y, args) from t0 to t1 for each member of a batch of pytrees.
 
     `velocity` sees one member: a scalar t, and y and args without the batch axis. Returns y(t1) and
     each member's number of evaluations, rejected steps included. Raises when a member needs over
     MAX_STEPS steps.
     """
     method, per_step, first = choose(SOLVERS, solver, 'solver')
+    log_snr_0, log_snr_1 = sde.log_snr(jnp.array([t0, t1]))
+
+    def velocity_in_log_snr(log_snr, y, args):
+        t = jnp.clip(sde.time_at_log_snr(log_snr), min(t0, t1), max(t0, t1))
+        rate = -((sde.sigma(t) / sde.diffusion(t)) ** 2)
+        return jax.tree.map(lambda v: rate * v, velocity(t, y, args))
 
     def solve_one(y, args):
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(velocity),
+            diffrax.ODETerm(velocity_in_log_snr),
             method(),
-            t0,
-            t1,
+            log_snr_0,
+            log_snr_1,
             None,
             y,
             args,

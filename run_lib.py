@@ -68,6 +68,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     loss, optimizer = create_loss(config, experiment), create_optimizer(config)
     sample = create_sampler(config, experiment, config.sampling.method)
     train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
+    check_enough(train_images, fields.batch_size)
     claim_workdir(config, workdir)
 
     step_fn = training.make_step(
@@ -252,9 +253,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     save_grid(stem.with_suffix('.png'), experiment, drawn.x)
     pixels = np.asarray(images.to_uint8(drawn.x, experiment.centered))
     np.savez_compressed(stem.with_suffix('.npz'), samples=pixels, nfe=drawn.nfe)
-    print(
-        f'{len(pixels)}: {seconds:.1f} s, {drawn.nfe.mean():.0f} evaluations each; {stem}.png'
-    )
+    print(f'{len(pixels)}: {seconds:.1f} s, {drawn.nfe.mean():.0f} evaluations each; {stem}.png')
 
 
 def draw_samples(
@@ -333,6 +332,12 @@ def load_images(config: ConfigDict, split: str) -> datasets.Images:
         fields.fit,
         fields.data_dir,
     )
+
+
+def check_enough(data: datasets.Images, batch_size: int) -> None:
+    """Raises InputError if there are fewer images than a batch has."""
+    if batch_size > len(data):
+        raise InputError(f'training.batch_size: {batch_size} is more than all {len(data)} images')
 
 
 def first_batch(data: datasets.Images, size: int, mesh: Mesh) -> dict[str, jax.Array]:

@@ -241,7 +241,15 @@ def probability_flow(
     x = sde.prior_std * keys.normal(image_keys, 0, shape[1:])
 
     x, nfe = ode.solve(
-        ode.velocity(sde, score_fn), x, None, sde.T, t_min, solver=solver, rtol=rtol, atol=atol
+        ode.velocity(sde, score_fn),
+        x,
+        None,
+        sde.T,
+        t_min,
+        sde=sde,
+        solver=solver,
+        rtol=rtol,
+        atol=atol,
     )
     if denoise:
         t = jnp.full(shape[0], t_min)

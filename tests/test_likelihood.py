@@ -71,6 +71,7 @@ def test_decoding_the_latent_code_gives_back_the_image():
         None,
         sde.T,
         sde.t_min,
+        sde=sde,
         solver='tsit5',
         rtol=1e-5,
         atol=1e-5,

@@ -1,0 +1,190 @@
+"""Convolution as two bilinear primitives that are each other's transposes, fast inside loops too.
+
+    conv2d            y[b, i, j, o] = sum over u, v, c of  x[b, i + u, j + v, c] w[u, v, c, o]
+    weight_gradient   w[u, v, c, o] = sum over b, i, j of  x[b, i + u, j + v, c] y[b, i, j, o]
+
+for `x` padded with zeros. The gradients that JAX derives for its own convolution run many times slower
+on XLA's CPU backend inside the body of a loop, which is where a scanned training step lives: only plain
+NHWC convolutions are fast there. The two primitives are lowered to nothing else, and as the transposes
+of each are conv2d and weight_gradient again, so are derivatives of any order.
+"""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+from jaxtyping import Array, DTypeLike, Float
+
+Image = Float[Array, 'batch height width channels']
+Kernel = Float[Array, 'kernel_height kernel_width channels features']
+Output = Float[Array, 'batch _ _ features']
+Padding = str | tuple[tuple[int, int], tuple[int, int]]
+
+NHWC = ('NHWC', 'HWIO', 'NHWC')
+CACHED_BYTES = 2**19  # of `y` that weight_gradient meets at a time on a CPU: part of a core's cache
+
+
+def conv2d(x: Image, w: Kernel, padding: Padding = 'SAME') -> Output:
+    """The correlation of `x` and `w`; padding: 'SAME', 'VALID' or ((top, bottom), (left, right))."""
+    return conv2d_p.bind(x, w, padding=_pads(x, w, 1, padding))
+
+
+def conv2d_stride2(x: Image, w: Kernel, padding: Padding = 'SAME') -> Output:
+    """Every second row and column of a convolution, padded as `lax.conv` with strides (2, 2) pads.
+
+    The pixels of each 2x2 cell become channels of one, and `w` likewise: this is a convolution at
+    stride 1 of half the size, and so are its gradients.
+    """
+    w_even = jnp.pad(w, ((0, w.shape[0] % 2), (0, w.shape[1] % 2), (0, 0), (0, 0)))
+    u, v, c, o = w_even.shape
+    cells = w_even.reshape(u // 2, 2, v // 2, 2, c, o).transpose(0, 2, 1, 3, 4, 5)
+    # Whole cells: as many rows as the windows of the even kernel see.
+    pads = [
+        (low, 2 * ((n + low + high - k) // 2) + k + k % 2 - n - low, 0)
+        for n, k, (low, high) in zip(x.shape[1:3], w.shape, _pads(x, w, 2, padding), strict=False)
+    ]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    return conv2d(space_to_depth(x), cells.reshape(u // 2, v // 2, 4 * c, o), 'VALID')
+
+
+def space_to_depth(x: Image) -> Float[Array, 'batch _ _ _']:
+    """Each 2x2 cell of pixels as one pixel of four times the channels, in row-major order."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h // 2, 2, w // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, h // 2, w // 2, 4 * c)
+
+
+def depth_to_space(x: Image) -> Float[Array, 'batch _ _ _']:
+    """The inverse of `space_to_depth`."""
+    b, h, w, c = x.shape
+    x = x.reshape(b, h, w, 2, 2, c // 4).transpose(0, 1, 3, 2, 4, 5)
+    return x.reshape(b, 2 * h, 2 * w, c // 4)
+
+
+class Conv(nn.Module):
+    """A convolution with bias; parameters `kernel` [size, size, channels, features] and `bias`."""
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Image) -> Float[Array, 'batch _ _ _']:
+        shape = (self.size, self.size, x.shape[-1], self.features)
+        kernel = self.param('kernel', self.kernel_init, shape).astype(self.dtype)
+        bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        x = x.astype(self.dtype)
+        return {1: conv2d, 2: conv2d_stride2}[self.stride](x, kernel) + bias
+
+
+# The primitives. Their parameter `padding` is ((top, bottom), (left, right)), maybe negative.
+
+
+def weight_gradient(x: Image, y: Output, padding: Padding) -> Kernel:
+    """The gradient of sum(y * conv2d(x, w, padding)) with respect to `w`."""
+    return weight_gradient_p.bind(x, y, padding=padding)
+
+
+def input_gradient(y: Output, w: Kernel, padding: Padding) -> Float[Array, 'batch _ _ _']:
+    """The gradient of sum(y * conv2d(x, w, padding)) with respect to `x`: `y` with `w` flipped."""
+    sizes = zip(w.shape[:2], padding, strict=True)
+    padding = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
+    return conv2d(y, w[::-1, ::-1].swapaxes(2, 3), padding)
+
+
+def _pads(x, w, stride, padding):
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], w.shape[:2], (stride, stride), padding)
+    return tuple((int(low), int(high)) for low, high in padding)
+
+
+def _convolve(x, w, *, padding, dimensions=('NHWC', 'HWIO', 'NHWC')):
+    return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=dimensions)
+
+
+def _correlate(x, y, *, padding):
+    """`weight_gradient` as JAX derives it: channels are the batch, and the batch is summed over."""
+    return _convolve(x, y, padding=padding, dimensions=('CHWN', 'IHWO', 'HWNC'))
+
+
+def _correlate_in_parts(x, y, *, padding):
+    """The same, a sum of plain convolutions whose kernels, some images of `y`, fit into the cache."""
+    batch, dtype = x.shape[0], jnp.promote_types(x.dtype, jnp.float32)
+    fitting = CACHED_BYTES * batch // (y.size * y.dtype.itemsize)
+    size = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= max(fitting, 1))
+    # Every part takes images from the whole batch, so that it is as sharded as the batch is.
+    one = x.shape[1:3] == y.shape[1:3] and not any(sum(padding, ()))
+
+    def part(i):
+        parts = (a.reshape(size, batch // size, *a.shape[1:]) for a in (x, y))
+        x_i, y_i = (lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in parts)
+        if one:
+            return jnp.einsum('bhwc,bhwo->co', x_i, y_i)[:, None, None]
+        w = _convolve(x_i.transpose(3, 1, 2, 0), y_i.transpose(1, 2, 0, 3), padding=padding)
+        return w.astype(dtype)
+
+    total = lax.fori_loop(1, batch // size, lambda i, total: total + part(i), part(0))
+    return total.transpose(1, 2, 0, 3).astype(x.dtype)
+
+
+def _define(primitive, plain, on_cpu, transposes, joins):
+    """Tells JAX all about a bilinear primitive (a, b) -> `plain(a, b)`.
+
+    Under vmap, the new axis of an operand joins one that is the output's too: its batch or channels.
+    `joins` has that axis of the operand and of the output, for `a` and for `b`.
+    """
+
+    def shape(a, b, *, padding):
+        out = jax.eval_shape(lambda a, b: plain(a, b, padding=padding), a, b)
+        return jax.core.ShapedArray(out.shape, out.dtype)
+
+    def batched(operands, axes, *, padding):
+        if None not in axes:
+            return jax.vmap(lambda a, b: plain(a, b, padding=padding), axes)(*operands), 0
+        i = 0 if axes[1] is None else 1
+        join, out_join = joins[i]
+        n = operands[i].shape[axes[i]]
+        moved = jnp.moveaxis(operands[i], axes[i], join)
+        joined = moved.reshape(*moved.shape[:join], -1, *moved.shape[join + 2 :])
+        operands = (joined, operands[1]) if i == 0 else (operands[0], joined)
+        out = primitive.bind(*operands, padding=padding)
+        return out.reshape(*out.shape[:out_join], n, -1, *out.shape[out_join + 1 :]), out_join
+
+    bind = jax.jit(lambda a, b, padding: primitive.bind(a, b, padding=padding), static_argnums=2)
+    primitive.def_impl(lambda a, b, *, padding: bind(a, b, padding))
+    primitive.def_abstract_eval(shape)
+    mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
+    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), 'cpu')
+    ad.defbilinear(primitive, *transposes)
+    batching.primitive_batchers[primitive] = batched
+
+
+conv2d_p = Primitive('conv2d')
+_define(
+    conv2d_p,
+    plain=_convolve,
+    on_cpu=_convolve,
+    transposes=(
+        lambda y, x, w, *, padding: input_gradient(y, w, padding),
+        lambda y, x, w, *, padding: weight_gradient(x, y, padding),
+    ),
+    joins=((0, 0), (3, 3)),
+)
+
+weight_gradient_p = Primitive('conv2d_weight_gradient')
+_define(
+    weight_gradient_p,
+    plain=_correlate,
+    on_cpu=_correlate_in_parts,
+    transposes=(
+        lambda w, x, y, *, padding: input_gradient(y, w, padding),
+        lambda w, x, y, *, padding: conv2d(x, w, padding),
+    ),
+    joins=((3, 2), (3, 3)),
+)

@@ -1,0 +1,139 @@
+"""The layers that the networks are made of: normalisation, embeddings, attention, initialisers.
+
+Parameters are float32 with the names and shapes of the published checkpoints; `dtype` is what a layer
+computes in. Moments, softmax and embeddings are float32 at least, whatever `dtype` is.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, DTypeLike, Float
+
+from models.convolution import Image
+
+Activation = Callable[[Array], Array]
+
+
+def initializer(scale: float = 1.0) -> nn.initializers.Initializer:
+    """Uniform, variance `scale` over the mean of fan-in and fan-out (DDPM); 0 stands for 1e-10."""
+    return nn.initializers.variance_scaling(scale or 1e-10, 'fan_avg', 'uniform')
+
+
+def dense(features: int, dtype: DTypeLike) -> nn.Dense:
+    """A fully connected layer with the initialisation of DDPM."""
+    return nn.Dense(features, kernel_init=initializer(), dtype=dtype)
+
+
+class GroupNorm(nn.Module):
+    """act(scale (x - mean) / sqrt(var + epsilon) + bias), moments over pixels and groups of channels.
+
+    One affine map per image and channel. Groups have four channels, or more than that where there
+    would be over 32 groups.
+    """
+
+    act: Activation = lambda x: x
+    epsilon: float = 1e-6
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Image) -> Image:
+        channels = x.shape[-1]
+        num_groups = min(channels // 4, 32)
+        if num_groups == 0 or channels % num_groups:
+            raise ValueError(
+                f'nf, ch_mult: {channels} channels do not divide into {num_groups or "any"} groups '
+                'for GroupNorm; multiples of 4, and of 32 from 128 on, do'
+            )
+        scale = self.param('scale', nn.initializers.ones, (channels,))
+        bias = self.param('bias', nn.initializers.zeros, (channels,))
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean, var = group_moments(x, num_groups)
+        gain = scale * lax.rsqrt(var + self.epsilon)
+        return self.act(x * gain + (bias - mean * gain)).astype(self.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def group_moments(x: Image, num_groups: int) -> tuple[Image, Image]:
+    """Mean and variance over pixels and groups of channels, each [batch, 1, 1, channels].
+
+    In two passes, because E[x^2] - E[x]^2 loses all digits where |mean| >> std.
+    """
+    mean = _group_mean(x, num_groups)
+    return mean, _group_mean(jnp.square(x - mean), num_groups)
+
+
+@group_moments.defjvp
+def _group_moments_jvp(num_groups, primals, tangents):
+    """d mean = E[dx], d var = 2 E[(x - mean) dx]: one pass forwards, and one in the gradient."""
+    (x,), (dx,) = primals, tangents
+    mean, var = group_moments(x, num_groups)
+    d_mean = _group_mean(dx, num_groups)
+    return (mean, var), (d_mean, 2 * (_group_mean(x * dx, num_groups) - mean * d_mean))
+
+
+def _group_mean(x, num_groups):
+    x = x.mean((1, 2), keepdims=True)
+    groups = x.reshape(*x.shape[:-1], num_groups, -1)
+    return jnp.broadcast_to(groups.mean(-1, keepdims=True), groups.shape).reshape(x.shape)
+
+
+class NIN(nn.Module):
+    """A 1x1 convolution as a matrix product ("network in network"); parameters `W` and `b`."""
+
+    features: int
+    init_scale: float = 0.1
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, '... channels']) -> Float[Array, '... features']:
+        w = self.param('W', initializer(self.init_scale), (x.shape[-1], self.features))
+        b = self.param('b', nn.initializers.zeros, (self.features,))
+        return x.astype(self.dtype) @ w.astype(self.dtype) + b.astype(self.dtype)
+
+
+class GaussianFourierProjection(nn.Module):
+    """sin and cos of 2 pi W x at random frequencies W ~ N(0, scale^2), which are never trained."""
+
+    size: int
+    scale: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, 'batch']) -> Float[Array, 'batch features']:
+        frequencies = self.param('W', nn.initializers.normal(self.scale), (self.size,))
+        angles = 2 * math.pi * x[:, None] * lax.stop_gradient(frequencies)
+        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+
+
+def positional_embedding(
+    x: Float[Array, 'batch'], size: int, max_period: float = 1e4
+) -> Float[Array, 'batch size']:
+    """sin and cos of `x` at size // 2 frequencies, geometric from 1 to 1 / max_period; odd: a zero."""
+    half = size // 2
+    frequencies = jnp.exp(-math.log(max_period) / max(half - 1, 1) * jnp.arange(half, dtype=jnp.float32))
+    angles = x[:, None] * frequencies
+    embedding = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+    return jnp.pad(embedding, ((0, 0), (0, size % 2)))
+
+
+def input_fourier_features(x: Image, exponents: tuple[int, ...]) -> Image:
+    """`x` and, as further channels, sin(2^n pi x), cos(2^n pi x) for each n. Kingma et al. 2021, app. C."""
+    angles = [2**n * math.pi * x for n in exponents]
+    return jnp.concatenate([x] + [f(a) for a in angles for f in (jnp.sin, jnp.cos)], -1)
+
+
+def residual_sum(x: Array, h: Array, rescale: bool) -> Array:
+    """x + h, over sqrt(2) with `rescale`, so that the variance of independent terms stays."""
+    return (x + h) * math.sqrt(0.5) if rescale else x + h
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    'elu': nn.elu,
+    'relu': nn.relu,
+    'lrelu': lambda x: nn.leaky_relu(x, negative_slope=0.2),
+    'swish': nn.swish,
+}

@@ -1,0 +1,269 @@
+"""NCSN++ and DDPM++: the U-Net of Song et al. 2021 (section 4.2, appendix H), all its options.
+
+    down    per level: blocks, each with attention if the level has it; then half the size
+    middle  block, attention, block
+    up      per level: one block more, each fed with the output of a block of the way down;
+            attention if the level has it; then double the size
+
+The embedding of the noise level enters every block. `progressive_input` feeds the image, ever
+smaller, to the way down; `progressive` collects an image, ever larger, on the way up. Either does so
+as an image ('input_skip', 'output_skip') or as features that become the way itself ('residual').
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, DTypeLike, Float, Int
+
+from choices import InputError, choose
+from models import blocks
+from models.convolution import Conv, Image
+from models.layers import (
+    ACTIVATIONS,
+    GaussianFourierProjection,
+    GroupNorm,
+    dense,
+    initializer,
+    input_fourier_features,
+    positional_embedding,
+    residual_sum,
+)
+
+Labels = Float[Array, 'batch'] | Int[Array, 'batch']
+Classes = Int[Array, 'batch']
+
+
+class Level(NamedTuple):
+    """One resolution of the U-Net."""
+
+    height: int
+    width: int
+    features: int
+    attention: bool
+    finest: bool
+    coarsest: bool
+
+
+class NCSNpp(nn.Module):
+    """The network: `model.apply({'params': params}, x, labels)` is float32 of the shape of `x`.
+
+    `labels` say how noisy each image is: sigma itself with the 'fourier' embedding, a position in
+    [0, num_scales) with the 'positional' one. `classes` are in [0, num_classes), or -1 for none.
+    With `train`, dropout needs a key: `rngs={'dropout': key}`.
+    """
+
+    nf: int = 128  # features of the first level
+    ch_mult: tuple[int, ...] = (1, 2, 2, 2)  # features of every level, in units of nf
+    num_res_blocks: int = 4  # blocks of a level on the way down; one more on the way up
+    attn_resolutions: tuple[int, ...] = (16,)  # heights of the levels with attention
+    dropout: float = 0.1
+    resamp_with_conv: bool = True  # with 'ddpm' blocks: convolutions change the size
+    conditional: bool = True  # whether the network sees the noise level
+    fir: bool = False  # resample by fir_kernel; otherwise by repeating and averaging
+    fir_kernel: tuple[float, ...] = (1, 3, 3, 1)
+    skip_rescale: bool = True  # residual sums are over sqrt(2)
+    resblock_type: str = 'biggan'  # ddpm | biggan: the size changes between | inside blocks
+    progressive: str = 'none'  # none | output_skip | residual
+    progressive_input: str = 'none'  # none | input_skip | residual
+    progressive_combine: str = 'sum'  # sum | cat: how input_skip joins
+    embedding_type: str = 'positional'  # fourier | positional
+    fourier_scale: float = 16.0  # standard deviation of the frequencies of 'fourier'
+    init_scale: float = 0.0  # of the last layer of blocks and of the output
+    nonlinearity: str = 'swish'  # elu | relu | lrelu | swish
+    centered: bool = True  # images come in [-1, 1]; otherwise in [0, 1], and are mapped here
+    scale_by_sigma: bool = False  # the output is over sigma
+    sigma_min: float = 0.01  # with 'positional' labels, sigma falls geometrically ...
+    sigma_max: float = 50.0  # ... from sigma_max at label 0 ...
+    num_scales: int = 1000  # ... to sigma_min at label num_scales - 1
+    num_classes: int = 0
+    input_fourier: tuple[int, ...] = ()  # for each n, sin and cos of 2^n pi x are input too
+    dtype: DTypeLike = jnp.float32  # of computation; parameters are float32
+
+    def __post_init__(self):
+        for field, known in CHOICES.items():
+            choose(known, getattr(self, field), field)
+        super().__post_init__()
+
+    def plan(self, height: int, width: int) -> tuple[Level, ...]:
+        """The levels for images of this size, finest first."""
+        last = len(self.ch_mult) - 1
+        if height % 2**last or width % 2**last:
+            raise InputError(
+                f'ch_mult: {last + 1} levels need height and width to be multiples of {2**last}, '
+                f'and images are {height}x{width}'
+            )
+        return tuple(
+            Level(
+                height=height >> i,
+                width=width >> i,
+                features=self.nf * multiple,
+                attention=(height >> i) in self.attn_resolutions,
+                finest=i == 0,
+                coarsest=i == last,
+            )
+            for i, multiple in enumerate(self.ch_mult)
+        )
+
+    @nn.compact
+    def __call__(
+        self, x: Image, labels: Labels, classes: Classes | None = None, train: bool = False
+    ) -> Image:
+        levels = self.plan(*x.shape[1:3])
+        temb = self._embed(labels, classes)
+        skips = self._down(levels, x if self.centered else 2 * x - 1, temb, train)
+        h = self._middle(skips[-1], temb, train)
+        y = self._up(levels, h, skips, x.shape[-1], temb, train).astype(jnp.float32)
+        return y / self._sigma(labels)[:, None, None, None] if self.scale_by_sigma else y
+
+    # The three loops.
+
+    def _down(self, levels, image, temb, train):
+        """The outputs that the way up is fed with, finest first."""
+        skips = [self._conv(self.nf)(input_fourier_features(image, self.input_fourier))]
+        for level in levels:
+            for _ in range(self.num_res_blocks):
+                h = self._block(level.features)(skips[-1], temb, train)
+                skips.append(self._attention()(h) if level.attention else h)
+            if not level.coarsest:
+                h = self._halve(skips[-1], temb, train)
+                h, image = self._join_input(h, image)
+                skips.append(h)
+        return skips
+
+    def _middle(self, h, temb, train):
+        features = h.shape[-1]
+        h = self._block(features)(h, temb, train)
+        h = self._attention()(h)
+        return self._block(features)(h, temb, train)
+
+    def _up(self, levels, h, skips, channels, temb, train):
+        """The output image, of so many channels."""
+        pyramid = None
+        for level in reversed(levels):
+            for _ in range(self.num_res_blocks + 1):
+                h = jnp.concatenate([h, skips.pop()], -1)
+                h = self._block(level.features)(h, temb, train)
+            if level.attention:
+                h = self._attention()(h)
+            h, pyramid = self._join_output(h, pyramid, channels)
+            if not level.finest:
+                h = self._double(h, temb, train)
+        if self.progressive == 'output_skip':
+            return pyramid
+        return self._head(h, channels, self.init_scale)
+
+    # Their steps.
+
+    def _halve(self, h, temb, train):
+        if self.resblock_type == 'biggan':
+            return self._block(h.shape[-1], blocks.downsampling(self._fir))(h, temb, train)
+        return blocks.Downsample(h.shape[-1], self.resamp_with_conv, self._fir, self.dtype)(h)
+
+    def _double(self, h, temb, train):
+        if self.resblock_type == 'biggan':
+            return self._block(h.shape[-1], blocks.upsampling(self._fir))(h, temb, train)
+        return blocks.Upsample(h.shape[-1], self.resamp_with_conv, self._fir, self.dtype)(h)
+
+    def _join_input(self, h, image):
+        """The features after meeting the input at half its size, and that input."""
+        if self.progressive_input == 'none':
+            return h, image
+        with_conv = self.progressive_input == 'residual'
+        image = blocks.Downsample(h.shape[-1], with_conv, self._fir, self.dtype)(image)
+        if self.progressive_input == 'input_skip':
+            return blocks.Combine(self.progressive_combine, self.dtype)(image, h), image
+        h = residual_sum(image, h, self.skip_rescale)
+        return h, h
+
+    def _join_output(self, h, pyramid, channels):
+        """The features after meeting the output collected so far (at first None), and that output."""
+        if self.progressive == 'none':
+            return h, None
+        with_conv = self.progressive == 'residual'
+        if pyramid is not None:
+            pyramid = blocks.Upsample(h.shape[-1], with_conv, self._fir, self.dtype)(pyramid)
+        if self.progressive == 'output_skip':
+            image = self._head(h, channels, self.init_scale)
+            return h, image if pyramid is None else pyramid + image
+        if pyramid is None:
+            return h, self._head(h, h.shape[-1], 1.0)
+        h = residual_sum(pyramid, h, self.skip_rescale)
+        return h, h
+
+    # The parts, with the fields of this network.
+
+    def _embed(self, labels, classes):
+        """The embedding of noise level and class; None if the network sees neither."""
+        if classes is not None and not self.num_classes:
+            raise InputError('num_classes: classes are given, and the network knows of none')
+        temb = self._embed_noise(labels)
+        if not self.num_classes:
+            return temb
+        classes = jnp.full(labels.shape, -1) if classes is None else classes
+        # No bias, so that the null label, an empty one-hot vector, adds nothing.
+        embedding = nn.Dense(
+            4 * self.nf,
+            use_bias=False,
+            kernel_init=initializer(),
+            dtype=self.dtype,
+            name='class_embedding',
+        )(jax.nn.one_hot(classes, self.num_classes))
+        return embedding if temb is None else temb + embedding
+
+    def _embed_noise(self, labels):
+        if self.embedding_type == 'fourier':
+            # Published checkpoints have its frequencies even if nothing looks at them.
+            projection = GaussianFourierProjection(self.nf, self.fourier_scale)
+            temb = projection(jnp.log(labels))
+        else:
+            temb = positional_embedding(labels, self.nf)
+        if not self.conditional:
+            return None
+        temb = dense(4 * self.nf, self.dtype)(temb)
+        return dense(4 * self.nf, self.dtype)(ACTIVATIONS[self.nonlinearity](temb))
+
+    def _sigma(self, labels):
+        if self.embedding_type == 'fourier':
+            return labels
+        sigmas = np.geomspace(self.sigma_max, self.sigma_min, self.num_scales)
+        return jnp.asarray(sigmas, jnp.float32)[labels.astype(jnp.int32)]
+
+    def _block(self, features, resample=None):
+        return BLOCKS[self.resblock_type](
+            features,
+            act=ACTIVATIONS[self.nonlinearity],
+            dropout=self.dropout,
+            rescale=self.skip_rescale,
+            init_scale=self.init_scale,
+            dtype=self.dtype,
+            **({'resample': resample} if resample else {}),
+        )
+
+    def _attention(self):
+        return blocks.AttnBlockpp(self.skip_rescale, self.init_scale, self.dtype)
+
+    def _head(self, h, features, init_scale):
+        h = GroupNorm(ACTIVATIONS[self.nonlinearity], dtype=self.dtype)(h)
+        return self._conv(features, init_scale)(h)
+
+    def _conv(self, features, init_scale=1.0):
+        return Conv(features, kernel_init=initializer(init_scale), dtype=self.dtype)
+
+    @property
+    def _fir(self):
+        return self.fir_kernel if self.fir else None
+
+
+BLOCKS = {'ddpm': blocks.ResnetBlockDDPMpp, 'biggan': blocks.ResnetBlockBigGANpp}
+
+CHOICES = {
+    'resblock_type': BLOCKS,
+    'progressive': dict.fromkeys(('none', 'output_skip', 'residual')),
+    'progressive_input': dict.fromkeys(('none', 'input_skip', 'residual')),
+    'progressive_combine': dict.fromkeys(('sum', 'cat')),
+    'embedding_type': dict.fromkeys(('fourier', 'positional')),
+    'nonlinearity': ACTIVATIONS,
+}

@@ -1,0 +1,229 @@
+"""The program as users run it: modes, resumption to the same bits, and refusals in one line."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+import metrics
+
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIG = 'tests/tiny_config.py'
+
+
+def command(*flags, config=CONFIG):
+    return [sys.executable, 'main.py', f'--config={config}', *map(str, flags)]
+
+
+def run(*flags, config=CONFIG, env=None):
+    """Exit status, stdout and stderr of main.py."""
+    environment = {**os.environ, **(env or {})}
+    return subprocess.run(
+        command(*flags, config=config),
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope='module')
+def cache(tmp_path_factory):
+    """Runs of one module compile each program once."""
+    return {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('cache'))}
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory, cache):
+    """A finished run."""
+    path = tmp_path_factory.mktemp('run')
+    done = run('--mode=train', f'--workdir={path}', env=cache)
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+def arrays(workdir, step):
+    """The arrays of a checkpoint, by name."""
+    state = ocp.StandardCheckpointer().restore(
+        workdir.absolute() / 'checkpoints' / str(step) / 'default'
+    )
+    return {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def losses(workdir):
+    rows = metrics.read(workdir / 'logs' / 'metrics.jsonl')
+    kept = ('step', 'loss', 'grad_norm', 'test_loss')
+    return [{name: row[name] for name in kept if name in row} for row in rows]
+
+
+# Modes
+
+
+def test_training_leaves_what_the_readme_promises(workdir):
+    assert sorted(path.name for path in (workdir / 'checkpoints').iterdir()) == ['20', '30', '40']
+    assert json.loads((workdir / 'config.json').read_text())['data']['source'] == 'digits'
+    assert Image.open(workdir / 'samples' / '0000040.png').size[0] > 100
+    assert (workdir / 'curves.png').exists()
+    assert list((workdir / 'logs').glob('events.*'))
+    rows = metrics.read(workdir / 'logs' / 'metrics.jsonl')
+    assert [row['step'] for row in rows if 'loss' in row] == list(range(4, 41, 4))
+    assert [row['step'] for row in rows if 'test_loss' in row] == [20, 40]
+    assert all(0 <= row['data_wait'] <= 1 for row in rows if 'loss' in row)
+
+
+def test_evaluation_measures_loss_likelihood_and_samplers(workdir, cache):
+    done = run('--mode=eval', f'--workdir={workdir}', env=cache)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((workdir / 'eval' / '40' / 'metrics.json').read_text())
+    assert found['step'] == 40
+    assert found['bits_per_dim_images'] == 12
+    assert 0 < found['bits_per_dim'] < 20
+    assert found['bits_per_dim_standard_error'] > 0
+    assert found['pc_nfe'] == 4
+    assert found['ode_nfe'] > 4
+    assert found['pc_samples_per_second'] > 0
+    assert 'bits_per_dim' in done.stdout
+    for method in ('pc', 'ode'):
+        assert (workdir / 'eval' / '40' / f'samples_{method}.png').exists()
+    assert np.load(workdir / 'eval' / '40' / 'bits_per_dim.npz')['bits_per_dim'].shape == (12,)
+
+
+def test_sampling_draws_as_many_images_as_asked_for(workdir, cache):
+    done = run('--mode=sample', f'--workdir={workdir}', '--config.eval.checkpoint=30', env=cache)
+    assert done.returncode == 0, done.stderr
+    drawn = np.load(workdir / 'samples' / '0000030_pc.npz')
+    assert drawn['samples'].shape == (6, 8, 8, 1)
+    assert drawn['samples'].dtype == np.uint8
+
+
+def test_a_finished_run_has_nothing_more_to_do(workdir, cache):
+    done = run('--mode=train', f'--workdir={workdir}', env=cache)
+    assert done.returncode == 0, done.stderr
+    assert losses(workdir)[-1]['step'] == 40
+
+
+# Resumption
+
+
+def test_a_killed_run_ends_with_the_same_bits(workdir, cache, tmp_path):
+    """SIGKILL once the first checkpoint is there, then the same command again."""
+    process = subprocess.Popen(
+        command('--mode=train', f'--workdir={tmp_path}', '--config.training.log_every=2'),
+        cwd=ROOT,
+        env={**os.environ, **cache},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / 'checkpoints' / '10').exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = run('--mode=train', f'--workdir={tmp_path}', env=cache)
+    assert done.returncode == 0, done.stderr
+    expected, found = arrays(workdir, 40), arrays(tmp_path, 40)
+    assert expected.keys() == found.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+    assert found["['step']"] == 40
+
+
+def test_a_longer_run_continues_a_shorter_one(workdir, cache, tmp_path):
+    for num_steps in (20, 40):
+        done = run(
+            '--mode=train',
+            f'--workdir={tmp_path}',
+            f'--config.training.num_steps={num_steps}',
+            '--config.optim.cosine_decay=False',
+            env=cache,
+        )
+        assert done.returncode == 0, done.stderr
+    assert [row['step'] for row in losses(tmp_path) if 'loss' in row] == list(range(4, 41, 4))
+
+
+# Refusals
+
+
+REFUSALS = {
+    '--config.optim.lrr=1': 'there is no field \'lrr\'. Did you mean "lr"',
+    '--config.optim.lr=fast': "could not convert string to float: 'fast'",
+    '--config.sde.name=vpp': "sde.name: unknown name 'vpp' (did you mean 'vp'?)",
+    '--config.sde.sigma_max=3': "sde.sigma_max: 'vp' has no such field",
+    '--config.model.name=unet': "model.name: unknown name 'unet'",
+    '--config.model.parameterization=ddpm': "model.parameterization: 'ddpm' needs sde.name",
+    '--config.model.scale_by_sigma=True': 'model.scale_by_sigma: True needs',
+    '--config.model.ch_mult=(1,1,1,1,1)': 'multiples of 16, and images are 8x8',
+    '--config.model.resblock_type=resnet': "unknown name 'resnet'",
+    '--config.training.time_sampler=levels': "training.time_sampler: 'levels'",
+    '--config.training.num_steps=41': 'training.num_steps: 41 is not a multiple of',
+    '--config.training.batch_size=100000': 'training.batch_size: 100000 is more than',
+    '--config.sampling.method=pcc': "sampling.method: unknown name 'pcc'",
+    '--config.sampling.predictor=euler': "sampling.predictor: unknown name 'euler'",
+    '--config.data.source=npz:/nowhere.npz': '/nowhere.npz: there is no such file',
+    '--config.data.source=cifar100000': 'cifar100000',
+    '--mode=fly': 'train|eval|sample',
+    'positional': "unexpected argument 'positional'",
+}
+
+
+@pytest.mark.parametrize('flag', REFUSALS)
+def test_bad_input_is_refused_in_one_line(flag, tmp_path):
+    done = run(flag, f'--workdir={tmp_path / "new"}')
+    assert done.returncode != 0
+    assert REFUSALS[flag] in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / 'new').exists()
+
+
+def test_a_batch_that_the_devices_do_not_divide_is_refused(tmp_path):
+    devices = {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}
+    done = run(f'--workdir={tmp_path}', env=devices)
+    assert done.returncode != 0
+    assert done.stderr.strip() == (
+        'error: training.batch_size: 8 is not a positive multiple of the number of devices, 3'
+    )
+
+
+def test_a_folder_with_a_broken_image_is_refused(tmp_path):
+    for name in ('a.png', 'b.png', 'c.png'):
+        Image.new('L', (8, 8)).save(tmp_path / name)
+    (tmp_path / 'b.png').write_bytes((tmp_path / 'b.png').read_bytes()[:50])
+    done = run(f'--config.data.source=folder:{tmp_path}', f'--workdir={tmp_path / "new"}')
+    assert done.returncode != 0
+    assert 'b.png' in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_missing_config_file_is_refused(tmp_path):
+    done = run(f'--workdir={tmp_path}', config='configs/none.py')
+    assert done.returncode != 0
+    assert done.stderr.strip() == 'error: --config: cannot load configs/none.py'
+
+
+def test_a_workdir_of_another_run_is_refused(workdir):
+    done = run(f'--workdir={workdir}', '--config.model.nf=16')
+    assert done.returncode != 0
+    assert 'model.nf: 16' in done.stderr
+    assert 'trained with 8' in done.stderr
+
+
+def test_evaluation_without_training_is_refused(tmp_path):
+    done = run('--mode=eval', f'--workdir={tmp_path}')
+    assert done.returncode != 0
+    assert 'has no config.json; train there first' in done.stderr
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(workdir):
+    done = run('--mode=eval', f'--workdir={workdir}', '--config.eval.checkpoint=7')
+    assert done.returncode != 0
+    assert 'no checkpoint of step 7; there are: [20, 30, 40]' in done.stderr
