@@ -1,11 +1,12 @@
-"""One training step a dispatch against ten in a scan, with our convolution and with derived gradients.
+"""One training step a dispatch against ten in a scan, with our convolution and with derived
+gradients.
 
     python benchmarks/scan_step.py [--repeats 15] [--batch 64]
 
-A scanned step should cost what a step costs. It does where the gradients of convolutions are forward
-convolutions (models/convolution.py); with the gradients that JAX derives, XLA's CPU backend leaves its
-fast path inside the loop. All variants are timed in turn in one process, so their ratios hold on a
-busy machine too.
+A scanned step should cost what a step costs. It does where the gradients of convolutions are
+forward convolutions (models/convolution.py); with the gradients that JAX derives, XLA's CPU backend
+leaves its fast path inside the loop. All variants are timed in turn in one process, so their ratios
+hold on a busy machine too.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Networks. They know of images, noise labels and classes, and nothing of SDEs, losses or configs."""
+"""Networks: they know of images, noise labels and classes, not of SDEs, losses or configs."""
 
 import dataclasses
 from typing import Any
@@ -10,11 +10,12 @@ from models.ncsnpp import NCSNpp
 
 
 def create(name: str, **fields: Any) -> nn.Module:
-    """The network `name` with these fields; lists become tuples. ValueError for unknown names."""
+    """The network called `name` with these fields, lists as tuples; ValueError for unknown ones."""
     network = choose(MODELS, name, 'model.name')
-    known = {field.name: field for field in dataclasses.fields(network) if field.name not in ('parent', 'name')}
+    known = {field.name: field for field in dataclasses.fields(network)}
+    known = {field: known[field] for field in known if field not in ('parent', 'name')}
     for field in fields:
-        choose(known, field, f'model {name}')
+        choose(known, field, f'field of model {name}')
     return network(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 

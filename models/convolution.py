@@ -3,10 +3,10 @@
     conv2d            y[b, i, j, o] = sum over u, v, c of  x[b, i + u, j + v, c] w[u, v, c, o]
     weight_gradient   w[u, v, c, o] = sum over b, i, j of  x[b, i + u, j + v, c] y[b, i, j, o]
 
-for `x` padded with zeros. The gradients that JAX derives for its own convolution run many times slower
-on XLA's CPU backend inside the body of a loop, which is where a scanned training step lives: only plain
-NHWC convolutions are fast there. The two primitives are lowered to nothing else, and as the transposes
-of each are conv2d and weight_gradient again, so are derivatives of any order.
+for `x` padded with zeros. The gradients that JAX derives for its own convolution run many times
+slower on XLA's CPU backend inside the body of a loop, which is where a scanned training step lives:
+only plain NHWC convolutions are fast there. The two primitives are lowered to nothing else, and as
+the transposes of each are conv2d and weight_gradient again, so are derivatives of any order.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ CACHED_BYTES = 2**19  # of `y` that weight_gradient meets at a time on a CPU: pa
 
 
 def conv2d(x: Image, w: Kernel, padding: Padding = 'SAME') -> Output:
-    """The correlation of `x` and `w`; padding: 'SAME', 'VALID' or ((top, bottom), (left, right))."""
+    """Correlation of `x` and `w`; padding 'SAME', 'VALID' or ((top, bottom), (left, right))."""
     return conv2d_p.bind(x, w, padding=_pads(x, w, 1, padding))
 
 
@@ -66,21 +66,24 @@ def depth_to_space(x: Image) -> Float[Array, 'batch _ _ _']:
 
 
 class Conv(nn.Module):
-    """A convolution with bias; parameters `kernel` [size, size, channels, features] and `bias`."""
+    """A convolution with bias; parameters `kernel` [size, size, channels, features] and `bias`.
+
+    `op` is what it does with the kernel: `conv2d`, or the same fused with a change of size.
+    """
 
     features: int
     size: int = 3
-    stride: int = 1
+    op: Callable[[Image, Kernel], Array] = conv2d
     kernel_init: Callable = nn.initializers.lecun_normal()
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Image) -> Float[Array, 'batch _ _ _']:
+    def __call__(self, x: Image) -> Float[Array, 'batch _ _ features']:
         shape = (self.size, self.size, x.shape[-1], self.features)
-        kernel = self.param('kernel', self.kernel_init, shape).astype(self.dtype)
-        bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
-        x = x.astype(self.dtype)
-        return {1: conv2d, 2: conv2d_stride2}[self.stride](x, kernel) + bias
+        kernel = self.param('kernel', self.kernel_init, shape)
+        bias = self.param('bias', nn.initializers.zeros, (self.features,))
+        y = self.op(x.astype(self.dtype), kernel.astype(self.dtype))
+        return y + bias.astype(self.dtype)
 
 
 # The primitives. Their parameter `padding` is ((top, bottom), (left, right)), maybe negative.
@@ -105,6 +108,11 @@ def _pads(x, w, stride, padding):
 
 
 def _convolve(x, w, *, padding, dimensions=('NHWC', 'HWIO', 'NHWC')):
+    # XLA's CPU backend reads beyond its input where a padding is negative: crop first.
+    crops = {dimensions[0].index(axis): pads for axis, pads in zip('HW', padding, strict=True)}
+    crops = [(*(min(p, 0) for p in crops.get(i, (0, 0))), 0) for i in range(4)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), crops)
+    padding = [tuple(max(p, 0) for p in pads) for pads in padding]
     return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=dimensions)
 
 
@@ -118,14 +126,15 @@ def _correlate_in_parts(x, y, *, padding):
     batch, dtype = x.shape[0], jnp.promote_types(x.dtype, jnp.float32)
     fitting = CACHED_BYTES * batch // (y.size * y.dtype.itemsize)
     size = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= max(fitting, 1))
-    # Every part takes images from the whole batch, so that it is as sharded as the batch is.
-    one = x.shape[1:3] == y.shape[1:3] and not any(sum(padding, ()))
+    pointwise = x.shape[1:3] == y.shape[1:3] and not any(sum(padding, ()))
 
     def part(i):
-        parts = (a.reshape(size, batch // size, *a.shape[1:]) for a in (x, y))
-        x_i, y_i = (lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in parts)
-        if one:
-            return jnp.einsum('bhwc,bhwo->co', x_i, y_i)[:, None, None]
+        # Images from the whole batch, so that a part is as sharded as the batch is. The loop closes
+        # over whole arrays: others need them too, and XLA would compute reshaped ones once more.
+        split = (a.reshape(size, batch // size, *a.shape[1:]) for a in (x, y))
+        x_i, y_i = (lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in split)
+        if pointwise:
+            return jnp.einsum('bhwc,bhwo->co', x_i, y_i)[:, None, None].astype(dtype)
         w = _convolve(x_i.transpose(3, 1, 2, 0), y_i.transpose(1, 2, 0, 3), padding=padding)
         return w.astype(dtype)
 
@@ -136,8 +145,8 @@ def _correlate_in_parts(x, y, *, padding):
 def _define(primitive, plain, on_cpu, transposes, joins):
     """Tells JAX all about a bilinear primitive (a, b) -> `plain(a, b)`.
 
-    Under vmap, the new axis of an operand joins one that is the output's too: its batch or channels.
-    `joins` has that axis of the operand and of the output, for `a` and for `b`.
+    Under vmap, the new axis of an operand joins one that is the output's too: its batch or
+    channels. `joins` has that axis of the operand and of the output, for `a` and for `b`.
     """
 
     def shape(a, b, *, padding):
@@ -148,13 +157,13 @@ def _define(primitive, plain, on_cpu, transposes, joins):
         if None not in axes:
             return jax.vmap(lambda a, b: plain(a, b, padding=padding), axes)(*operands), 0
         i = 0 if axes[1] is None else 1
-        join, out_join = joins[i]
-        n = operands[i].shape[axes[i]]
-        moved = jnp.moveaxis(operands[i], axes[i], join)
-        joined = moved.reshape(*moved.shape[:join], -1, *moved.shape[join + 2 :])
+        axis, out_axis = joins[i]
+        a = jnp.moveaxis(operands[i], axes[i], axis)
+        joined = a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
         operands = (joined, operands[1]) if i == 0 else (operands[0], joined)
         out = primitive.bind(*operands, padding=padding)
-        return out.reshape(*out.shape[:out_join], n, -1, *out.shape[out_join + 1 :]), out_join
+        split = (a.shape[axis], -1)
+        return out.reshape(*out.shape[:out_axis], *split, *out.shape[out_axis + 1 :]), out_axis
 
     bind = jax.jit(lambda a, b, padding: primitive.bind(a, b, padding=padding), static_argnums=2)
     primitive.def_impl(lambda a, b, *, padding: bind(a, b, padding))

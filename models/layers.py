@@ -1,7 +1,7 @@
 """The layers that the networks are made of: normalisation, embeddings, attention, initialisers.
 
-Parameters are float32 with the names and shapes of the published checkpoints; `dtype` is what a layer
-computes in. Moments, softmax and embeddings are float32 at least, whatever `dtype` is.
+Parameters are float32 with the names and shapes of the published checkpoints; `dtype` is what a
+layer computes in. Moments, softmax and embeddings are float32 at least, whatever `dtype` is.
 """
 
 import functools
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float
 
-from models.convolution import Image
+from choices import InputError
+from models.convolution import Image, conv2d
 
 Activation = Callable[[Array], Array]
 
@@ -30,7 +31,8 @@ def dense(features: int, dtype: DTypeLike) -> nn.Dense:
 
 
 class GroupNorm(nn.Module):
-    """act(scale (x - mean) / sqrt(var + epsilon) + bias), moments over pixels and groups of channels.
+    """act(scale (x - mean) / sqrt(var + epsilon) + bias), moments over pixels and groups of
+    channels.
 
     One affine map per image and channel. Groups have four channels, or more than that where there
     would be over 32 groups.
@@ -45,7 +47,7 @@ class GroupNorm(nn.Module):
         channels = x.shape[-1]
         num_groups = min(channels // 4, 32)
         if num_groups == 0 or channels % num_groups:
-            raise ValueError(
+            raise InputError(
                 f'nf, ch_mult: {channels} channels do not divide into {num_groups or "any"} groups '
                 'for GroupNorm; multiples of 4, and of 32 from 128 on, do'
             )
@@ -83,17 +85,18 @@ def _group_mean(x, num_groups):
 
 
 class NIN(nn.Module):
-    """A 1x1 convolution as a matrix product ("network in network"); parameters `W` and `b`."""
+    """A convolution with 1x1 pixel ("network in network"); parameters `W` and `b`."""
 
     features: int
     init_scale: float = 0.1
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, '... channels']) -> Float[Array, '... features']:
+    def __call__(self, x: Image) -> Float[Array, 'batch height width features']:
         w = self.param('W', initializer(self.init_scale), (x.shape[-1], self.features))
         b = self.param('b', nn.initializers.zeros, (self.features,))
-        return x.astype(self.dtype) @ w.astype(self.dtype) + b.astype(self.dtype)
+        y = conv2d(x.astype(self.dtype), w.astype(self.dtype)[None, None])
+        return y + b.astype(self.dtype)
 
 
 class GaussianFourierProjection(nn.Module):
@@ -112,18 +115,22 @@ class GaussianFourierProjection(nn.Module):
 def positional_embedding(
     x: Float[Array, 'batch'], size: int, max_period: float = 1e4
 ) -> Float[Array, 'batch size']:
-    """sin and cos of `x` at size // 2 frequencies, geometric from 1 to 1 / max_period; odd: a zero."""
+    """sin and cos of `x` at size // 2 frequencies from 1 to 1 / max_period, and a zero if odd."""
     half = size // 2
-    frequencies = jnp.exp(-math.log(max_period) / max(half - 1, 1) * jnp.arange(half, dtype=jnp.float32))
+    frequencies = jnp.exp(
+        -math.log(max_period) / max(half - 1, 1) * jnp.arange(half, dtype=jnp.float32)
+    )
     angles = x[:, None] * frequencies
     embedding = jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
     return jnp.pad(embedding, ((0, 0), (0, size % 2)))
 
 
-def input_fourier_features(x: Image, exponents: tuple[int, ...]) -> Image:
-    """`x` and, as further channels, sin(2^n pi x), cos(2^n pi x) for each n. Kingma et al. 2021, app. C."""
+def input_fourier_features(
+    x: Image, exponents: tuple[int, ...]
+) -> Float[Array, 'batch height width _']:
+    """`x` and, in further channels, sin(2^n pi x) and cos(2^n pi x) for each n (Kingma et al. 2021)."""
     angles = [2**n * math.pi * x for n in exponents]
-    return jnp.concatenate([x] + [f(a) for a in angles for f in (jnp.sin, jnp.cos)], -1)
+    return jnp.concatenate([x] + [f(angle) for angle in angles for f in (jnp.sin, jnp.cos)], -1)
 
 
 def residual_sum(x: Array, h: Array, rescale: bool) -> Array:
@@ -131,9 +138,23 @@ def residual_sum(x: Array, h: Array, rescale: bool) -> Array:
     return (x + h) * math.sqrt(0.5) if rescale else x + h
 
 
+@jax.custom_jvp
+def swish(x: Array) -> Array:
+    """x sigmoid(x)."""
+    return x * jax.nn.sigmoid(x)
+
+
+@swish.defjvp
+def _swish_jvp(primals, tangents):
+    """The derivative writes sigmoid as tanh: else XLA finds it computed, and keeps it in memory."""
+    (x,), (dx,) = primals, tangents
+    sigmoid = 0.5 + 0.5 * jnp.tanh(0.5 * x)
+    return swish(x), dx * sigmoid * (1 + x * (1 - sigmoid))
+
+
 ACTIVATIONS: dict[str, Activation] = {
     'elu': nn.elu,
     'relu': nn.relu,
-    'lrelu': lambda x: nn.leaky_relu(x, negative_slope=0.2),
-    'swish': nn.swish,
+    'lrelu': functools.partial(nn.leaky_relu, negative_slope=0.2),
+    'swish': swish,
 }

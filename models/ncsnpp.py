@@ -6,8 +6,8 @@
             attention if the level has it; then double the size
 
 The embedding of the noise level enters every block. `progressive_input` feeds the image, ever
-smaller, to the way down; `progressive` collects an image, ever larger, on the way up. Either does so
-as an image ('input_skip', 'output_skip') or as features that become the way itself ('residual').
+smaller, to the way down; `progressive` collects an image, ever larger, on the way up. Either does
+so as an image ('input_skip', 'output_skip') or as features that become the way itself ('residual').
 """
 
 from typing import NamedTuple
@@ -179,7 +179,7 @@ class NCSNpp(nn.Module):
         return h, h
 
     def _join_output(self, h, pyramid, channels):
-        """The features after meeting the output collected so far (at first None), and that output."""
+        """The features, once they met the output collected so far (None at first), and it."""
         if self.progressive == 'none':
             return h, None
         with_conv = self.progressive == 'residual'

@@ -1,10 +1,11 @@
 """Resampling of images by FIR filters, as sums of shifted images, and fused with convolutions.
 
-All of it is "upfirdn": insert zeros, convolve with a kernel along each axis, drop pixels. The kernel in
-two dimensions is the outer product of one with itself, so each axis is filtered alone; and the zeros
-inserted and the pixels dropped are never computed, because each tap meets the pixels of one phase only.
-Pixels outside an image are zero. Kernels are normalised to sum one, and upsampling multiplies by
-factor^2, so that constant images stay so. Karras et al. 2020 (StyleGAN2); Zhang 2019.
+All of it is "upfirdn": insert zeros, convolve with a kernel along each axis, drop pixels. The
+kernel in two dimensions is the outer product of one with itself, so each axis is filtered alone;
+and the zeros inserted and the pixels dropped are never computed, because each tap meets the pixels
+of one phase only. Pixels outside an image are zero. Kernels are normalised to sum one, and
+upsampling multiplies by factor^2, so that constant images stay so. Karras et al. 2020 (StyleGAN2);
+Zhang 2019.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,9 +31,7 @@ def upsample_2d(x: Image, kernel: Taps, factor: int = 2) -> Resized:
 def downsample_2d(x: Image, kernel: Taps, factor: int = 2) -> Resized:
     """`x` at 1 / `factor` of the size, filtered by `kernel` before."""
     excess = len(kernel) - factor
-    return _upfirdn_2d(
-        x, _normalised(kernel), down=factor, pad=((excess + 1) // 2, excess // 2)
-    )
+    return _upfirdn_2d(x, _normalised(kernel), down=factor, pad=((excess + 1) // 2, excess // 2))
 
 
 def naive_upsample_2d(x: Image, factor: int = 2) -> Resized:
@@ -90,8 +89,9 @@ def _normalised(kernel, total=1.0):
 def _zero_inserted_conv(x, w):
     """The full correlation of `w` and `x` with a zero between any two pixels.
 
-    Output pixels of one parity meet one quarter of the taps, in a convolution of `x` itself: the four
-    of them are one with four times the features. An odd-sized `w` gets a row that meets zeros only.
+    Output pixels of one parity meet one quarter of the taps, in a convolution of `x` itself: the
+    four of them are one with four times the features. An odd-sized `w` gets a row that meets zeros
+    only.
     """
     u, v, c, o = w.shape
     w = jnp.pad(w, ((u % 2, 0), (v % 2, 0), (0, 0), (0, 0)))

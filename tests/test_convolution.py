@@ -1,0 +1,106 @@
+"""The convolution primitive against lax.conv: values, derivatives and vmap."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from models import convolution
+
+X = jax.random.normal(jax.random.key(0), (3, 6, 5, 2))
+W = jax.random.normal(jax.random.key(1), (3, 3, 2, 4))
+PADDINGS = ['SAME', 'VALID', ((2, 0), (1, 3))]
+
+
+def reference(x, w, padding='SAME', stride=1):
+    dimensions = ('NHWC', 'HWIO', 'NHWC')
+    return lax.conv_general_dilated(x, w, (stride, stride), padding, dimension_numbers=dimensions)
+
+
+def close(found, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected
+    )
+
+
+@pytest.mark.parametrize('padding', PADDINGS)
+@pytest.mark.parametrize('size', [1, 2, 3])
+def test_values_and_derivatives_agree(padding, size):
+    w = W[:size, :size]
+
+    def loss(function):
+        return lambda x, w: jnp.sum(jnp.sin(function(x, w, padding)))
+
+    ours, theirs = loss(convolution.conv2d), loss(reference)
+    close(convolution.conv2d(X, w, padding), reference(X, w, padding))
+    close(jax.grad(ours, (0, 1))(X, w), jax.grad(theirs, (0, 1))(X, w))
+    close(jax.jvp(ours, (X, w), (X + 1, w - 1)), jax.jvp(theirs, (X, w), (X + 1, w - 1)))
+
+
+@pytest.mark.parametrize('first', [jax.grad, jax.jacfwd])
+def test_second_derivatives_agree(first):
+    def second(function):
+        def loss(w):
+            return jnp.sum(jnp.sin(function(X, w)))
+
+        return jax.jvp(first(loss), (W,), (W + 1,))[1]
+
+    close(second(convolution.conv2d), second(reference))
+
+
+@pytest.mark.parametrize('axes', [(0, None), (None, 0), (0, 0), (3, 1)])
+def test_vmap_agrees(axes):
+    x = X if axes[0] is None else jnp.stack([X, X + 1], axes[0])
+    w = W if axes[1] is None else jnp.stack([W, W - 1], axes[1])
+
+    def gradients(function):
+        def loss(x, w):
+            return jnp.sum(jnp.sin(function(x, w)))
+
+        return jax.vmap(jax.grad(loss, (0, 1)), axes)(x, w)
+
+    close(jax.vmap(convolution.conv2d, axes)(x, w), jax.vmap(reference, axes)(x, w))
+    close(gradients(convolution.conv2d), gradients(reference))
+
+
+@pytest.mark.parametrize('shape', [(2, 8, 8, 2), (2, 7, 6, 2)])
+def test_stride_two_agrees(shape):
+    x = jax.random.normal(jax.random.key(2), shape)
+
+    def loss(function):
+        return lambda x, w: jnp.sum(jnp.sin(function(x, w)))
+
+    close(convolution.conv2d_stride2(x, W), reference(x, W, stride=2))
+    ours = jax.grad(loss(convolution.conv2d_stride2), (0, 1))(x, W)
+    close(ours, jax.grad(loss(lambda x, w: reference(x, w, stride=2)), (0, 1))(x, W))
+
+
+def test_gradients_of_a_large_batch_are_summed_in_parts():
+    """Where the output does not fit the cache, the weight gradient takes several parts."""
+    x = jax.random.normal(jax.random.key(3), (12, 24, 24, 16))
+    w = jax.random.normal(jax.random.key(4), (3, 3, 16, 64))
+
+    def gradient(function):
+        return jax.jit(jax.grad(lambda w: jnp.sum(jnp.sin(function(x, w)))))(w)
+
+    np.testing.assert_allclose(
+        gradient(convolution.conv2d), gradient(reference), rtol=1e-3, atol=1e-2
+    )
+
+
+def test_bfloat16_stays_bfloat16():
+    x, w = X.astype(jnp.bfloat16), W.astype(jnp.bfloat16)
+    y, gradients = jax.value_and_grad(
+        lambda x, w: jnp.sum(convolution.conv2d(x, w).astype(jnp.float32)), (0, 1)
+    )(x, w)
+    assert [g.dtype for g in gradients] == [jnp.bfloat16] * 2
+    np.testing.assert_allclose(y, jnp.sum(reference(X, W)), rtol=0.1, atol=5)
+
+
+def test_gradients_in_a_loop_hold_no_convolution_but_forward_ones():
+    """What the primitive is for: channels last in every convolution of the compiled gradient."""
+    text = jax.jit(jax.grad(lambda w: jnp.sum(convolution.conv2d(X, w) ** 2))).lower(W).as_text()
+    convolutions = [line for line in text.splitlines() if 'stablehlo.convolution' in line]
+    assert convolutions
+    assert all('[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]' in line for line in convolutions)

@@ -1,0 +1,208 @@
+"""NCSN++ and DDPM++ against the published networks, in every combination of options."""
+
+import itertools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import models
+from choices import InputError
+from tests import golden
+
+SMALL = {
+    'nf': 8,
+    'ch_mult': (1, 2),
+    'num_res_blocks': 1,
+    'attn_resolutions': (8,),
+    'dropout': 0.0,
+    'init_scale': 1.0,  # So that the untrained network does something.
+}
+CIFAR = {'nf': 128, 'ch_mult': (1, 2, 2, 2), 'num_res_blocks': 4, 'attn_resolutions': (16,)}
+
+
+def init(network, shape=(2, 16, 16, 3), **fields):
+    return network.init(jax.random.key(0), jnp.zeros(shape), jnp.ones(shape[0]), **fields)
+
+
+def abstract(network, shape=(1, 32, 32, 3)):
+    """The parameters' shapes, without computing."""
+    return jax.eval_shape(lambda: init(network, shape))['params']
+
+
+def flat(params):
+    return {
+        '/'.join(key.key for key in path): value
+        for path, value in jax.tree_util.tree_leaves_with_path(params)
+    }
+
+
+def count(params):
+    return sum(p.size for p in jax.tree.leaves(params))
+
+
+# The published networks
+
+
+NOT_FIELDS = ('name', 'ema_rate', 'normalization', 'attention_type', 'conv_size')
+
+
+@pytest.mark.parametrize('name', ['ncsnpp_ve', 'ddpmpp_vp', 'ncsnpp_skips', 'ncsnpp_vp_discrete'])
+def test_outputs_and_parameters_are_the_published_ones(name):
+    data = golden.load(f'model_{name}')
+    config = json.loads(str(data['config']))
+    known = models.MODELS['ncsnpp'].__dataclass_fields__
+    fields = {k: v for k, v in config['model'].items() if k not in NOT_FIELDS and k in known}
+    network = models.create('ncsnpp', **fields, centered=config['data']['centered'])
+    params = {k.removeprefix('params/'): v for k, v in data.items() if k.startswith('params/')}
+
+    expected = flat(abstract(network, data['x'].shape))
+    assert {k: v.shape for k, v in expected.items()} == {k: v.shape for k, v in params.items()}
+
+    tree = {}
+    for key, value in params.items():
+        *parents, leaf = key.split('/')
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = jnp.asarray(value)
+    y = jax.jit(network.apply)({'params': tree}, data['x'], data['labels'])
+    # Tighter than the recordings ask for, in units of the largest output.
+    np.testing.assert_allclose(y, data['y'], rtol=golden.RTOL, atol=golden.ATOL)
+
+
+@pytest.mark.parametrize(
+    ('millions', 'fields'),
+    [
+        (
+            62.76,
+            {'fir': True, 'progressive_input': 'residual', 'embedding_type': 'fourier'},
+        ),
+        (61.80, {}),
+    ],
+    ids=['ncsnpp', 'ddpmpp'],
+)
+def test_cifar_networks_have_the_published_size(millions, fields):
+    params = abstract(models.create('ncsnpp', **CIFAR, **fields))
+    fixed = 128 if 'embedding_type' in fields else 0  # Frequencies are not counted as parameters.
+    assert (count(params) - fixed) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+# Options
+
+
+OPTIONS = list(
+    itertools.product(
+        ('ddpm', 'biggan'),
+        ('none', 'output_skip', 'residual'),
+        ('none', 'input_skip', 'residual'),
+        ('sum', 'cat'),
+        (False, True),
+    )
+)
+
+
+@pytest.mark.parametrize(('block', 'out', 'into', 'combine', 'fir'), OPTIONS)
+def test_every_combination_of_options_keeps_the_shape(block, out, into, combine, fir):
+    network = models.create(
+        'ncsnpp',
+        **SMALL,
+        resblock_type=block,
+        progressive=out,
+        progressive_input=into,
+        progressive_combine=combine,
+        fir=fir,
+    )
+    y = jax.eval_shape(
+        lambda: network.init_with_output(jax.random.key(0), jnp.zeros((2, 16, 16, 3)), jnp.ones(2))[
+            0
+        ]
+    )
+    assert (y.shape, y.dtype) == ((2, 16, 16, 3), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'ch_mult'),
+    [((1, 28, 28, 1), (1, 1, 1)), ((1, 8, 24, 3), (1, 2)), ((1, 7, 5, 1), (1,))],
+)
+def test_any_size_that_the_depth_divides_works(shape, ch_mult):
+    network = models.create('ncsnpp', **{**SMALL, 'ch_mult': ch_mult})
+    y = jax.jit(network.apply)(init(network, shape), jnp.ones(shape), jnp.ones(1))
+    assert y.shape == shape
+    assert np.isfinite(y).all()
+
+
+def test_the_output_is_zero_at_first_by_default():
+    network = models.create('ncsnpp', **{**SMALL, 'init_scale': 0.0})
+    x = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
+    # init_scale 0 means variance 1e-10, as published.
+    assert np.abs(network.apply(init(network), x, jnp.ones(2))).max() < 1e-3
+
+
+def test_dropout_acts_in_training_alone():
+    network = models.create('ncsnpp', **{**SMALL, 'dropout': 0.5})
+    variables, x = init(network), jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
+
+    def apply(train, seed):
+        return network.apply(
+            variables, x, jnp.ones(2), train=train, rngs={'dropout': jax.random.key(seed)}
+        )
+
+    assert np.abs(apply(True, 0) - apply(True, 1)).max() > 1e-3
+    np.testing.assert_array_equal(apply(False, 0), apply(False, 1))
+
+
+def test_classes_change_the_output_and_minus_one_is_none():
+    network = models.create('ncsnpp', **SMALL, num_classes=10)
+    x, labels = jax.random.normal(jax.random.key(1), (2, 16, 16, 3)), jnp.ones(2)
+    variables = init(network, classes=jnp.zeros(2, jnp.int32))
+
+    def apply(classes):
+        return network.apply(variables, x, labels, jnp.array(classes))
+
+    assert np.abs(apply([3, 3]) - apply([4, 4])).max() > 1e-4
+    none = network.apply(variables, x, labels)
+    np.testing.assert_allclose(apply([-1, -1]), none, atol=1e-6)
+
+
+def test_an_unconditional_network_does_not_see_the_label():
+    network = models.create('ncsnpp', **SMALL, conditional=False)
+    variables, x = init(network), jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
+    np.testing.assert_array_equal(
+        network.apply(variables, x, jnp.ones(2)), network.apply(variables, x, 5 * jnp.ones(2))
+    )
+
+
+def test_bfloat16_computes_close_to_float32():
+    x, labels = jax.random.normal(jax.random.key(1), (2, 16, 16, 3)), jnp.ones(2)
+    variables = init(models.create('ncsnpp', **SMALL))
+    exact, coarse = (
+        models.create('ncsnpp', **SMALL, dtype=dtype).apply(variables, x, labels)
+        for dtype in (jnp.float32, jnp.bfloat16)
+    )
+    assert coarse.dtype == jnp.float32
+    # bfloat16 has 8 bits; a dozen layers add up.
+    assert np.abs(exact - coarse).mean() < 0.05 * np.abs(exact).mean()
+
+
+# Input
+
+
+@pytest.mark.parametrize(
+    ('fields', 'message'),
+    [
+        ({'resblock_type': 'resnet'}, "unknown name 'resnet'.*known: ddpm, biggan"),
+        ({'nonlinearity': 'gelu'}, "unknown name 'gelu'"),
+        ({'num_blocks': 2}, "unknown name 'num_blocks' .did you mean 'num_res_blocks'"),
+    ],
+)
+def test_unknown_options_are_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        models.create('ncsnpp', **fields)
+
+
+def test_sizes_that_the_depth_does_not_divide_are_refused():
+    with pytest.raises(InputError, match='multiples of 8, and images are 28x28'):
+        abstract(models.create('ncsnpp', **{**SMALL, 'ch_mult': (1, 1, 1, 1)}), (1, 28, 28, 1))

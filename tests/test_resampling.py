@@ -1,0 +1,48 @@
+"""FIR resampling against the published code and a direct float64 reference."""
+
+import numpy as np
+import pytest
+
+from models import resampling
+from tests import golden
+
+
+@pytest.mark.parametrize(
+    ('recorded', 'function'),
+    [
+        ('upsample_2d', lambda x, w: resampling.upsample_2d(x, (1, 3, 3, 1))),
+        ('downsample_2d', lambda x, w: resampling.downsample_2d(x, (1, 3, 3, 1))),
+        ('naive_upsample_2d', lambda x, w: resampling.naive_upsample_2d(x)),
+        ('naive_downsample_2d', lambda x, w: resampling.naive_downsample_2d(x)),
+        ('upsample_conv_2d', lambda x, w: resampling.upsample_conv_2d(x, w, (1, 3, 3, 1))),
+        ('conv_downsample_2d', lambda x, w: resampling.conv_downsample_2d(x, w, (1, 3, 3, 1))),
+    ],
+)
+def test_resampling_agrees_with_the_published(recorded, function):
+    data = golden.load('resample')
+    np.testing.assert_allclose(function(data['x'], data['w']), data[recorded], rtol=1e-5, atol=1e-5)
+
+
+def upfirdn(x, kernel, up, down, pad):
+    """Zero-insertion, padding, convolution (kernel flipped) and decimation of one axis."""
+    spread = np.zeros(len(x) * up)
+    spread[::up] = x
+    padded = np.concatenate([np.zeros(pad[0]), spread, np.zeros(pad[1])])
+    return np.convolve(padded, kernel, 'valid')[::down]
+
+
+@pytest.mark.parametrize('kernel', [(1, 3, 3, 1), (1, 2, 1), (1, 4, 6, 4, 1), (3, 1, 2, 5)])
+@pytest.mark.parametrize('n', [4, 7])
+def test_fir_filters_are_upfirdn_along_each_axis(kernel, n):
+    """Also for kernels that are odd or not symmetric; kernels sum to 1, and to 2 on the way up."""
+    x = np.random.default_rng(0).normal(size=(1, n + n % 2, 2 * n, 1)).astype(np.float32)
+    k = np.array(kernel, np.float64) / np.sum(kernel)
+    p = len(k) - 2
+
+    def along_both(function):
+        return np.apply_along_axis(function, 2, np.apply_along_axis(function, 1, x))
+
+    up = along_both(lambda v: upfirdn(v, 2 * k, 2, 1, ((p + 1) // 2 + 1, p // 2)))
+    np.testing.assert_allclose(resampling.upsample_2d(x, kernel), up, rtol=1e-4, atol=1e-5)
+    down = along_both(lambda v: upfirdn(v, k, 1, 2, ((p + 1) // 2, p // 2)))
+    np.testing.assert_allclose(resampling.downsample_2d(x, kernel), down, rtol=1e-4, atol=1e-5)
