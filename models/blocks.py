@@ -44,7 +44,7 @@ class ResnetBlockDDPMpp(nn.Module):
 
 
 class ResnetBlockBigGANpp(nn.Module):
-    """The residual block of BigGAN: two convolutions, after `resample`, which may change the size."""
+    """The residual block of BigGAN: two convolutions, after a change of size if any."""
 
     features: int
     act: Activation = swish
@@ -120,7 +120,7 @@ class Conv2d(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size, by `fir_kernel` or else by repeating pixels; optionally with a convolution."""
+    """Twice the size, by `fir_kernel` or by repeating pixels; optionally convolved."""
 
     features: int
     with_conv: bool

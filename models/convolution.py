@@ -122,7 +122,7 @@ def _correlate(x, y, *, padding):
 
 
 def _correlate_in_parts(x, y, *, padding):
-    """The same, a sum of plain convolutions whose kernels, some images of `y`, fit into the cache."""
+    """The same, as a sum of plain convolutions whose kernels (images of `y`) fit the cache."""
     batch, dtype = x.shape[0], jnp.promote_types(x.dtype, jnp.float32)
     fitting = CACHED_BYTES * batch // (y.size * y.dtype.itemsize)
     size = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= max(fitting, 1))

@@ -128,7 +128,7 @@ def positional_embedding(
 def input_fourier_features(
     x: Image, exponents: tuple[int, ...]
 ) -> Float[Array, 'batch height width _']:
-    """`x` and, in further channels, sin(2^n pi x) and cos(2^n pi x) for each n (Kingma et al. 2021)."""
+    """`x`, then sin and cos of 2^n pi x for each n, as channels (Kingma et al. 2021)."""
     angles = [2**n * math.pi * x for n in exponents]
     return jnp.concatenate([x] + [f(angle) for angle in angles for f in (jnp.sin, jnp.cos)], -1)
 

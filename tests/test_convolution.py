@@ -14,7 +14,7 @@ PADDINGS = ['SAME', 'VALID', ((2, 0), (1, 3))]
 
 
 def reference(x, w, padding='SAME', stride=1):
-    # Padded by hand: JAX's own gradients have negative paddings, which XLA's CPU backend gets wrong.
+    # Padded by hand: JAX's own gradients pad negatively, which XLA's CPU backend gets wrong.
     if not isinstance(padding, str):
         x, padding = jnp.pad(x, ((0, 0), *padding, (0, 0))), 'VALID'
     dimensions = ('NHWC', 'HWIO', 'NHWC')

@@ -1,0 +1,46 @@
+"""What evaluated runs reached, as a Markdown table.
+
+python -m benchmarks.runs runs/vp runs/subvp runs/ve
+"""
+
+import json
+import pathlib
+import sys
+
+import metrics
+
+
+def row(workdir: pathlib.Path) -> str:
+    """The newest evaluation of one run."""
+    config = json.loads((workdir / 'config.json').read_text())
+    newest = max((workdir / 'eval').iterdir(), key=lambda path: int(path.name))
+    found = json.loads((newest / 'metrics.json').read_text())
+    rates = [
+        r['steps_per_second']
+        for r in metrics.read(workdir / 'logs' / 'metrics.jsonl')[1:]
+        if 'loss' in r
+    ]
+    cells = [
+        config['sde']['name'],
+        found['step'],
+        f'{found["step"] / (sum(rates) / len(rates)):.0f}',
+        f'{found["test_loss"]:.4g}',
+        f'{found["bits_per_dim"]:.2f} +- {found["bits_per_dim_standard_error"]:.2f}',
+        *(
+            f'{found[f"{method}_nfe"]:.0f} / {found[f"{method}_samples_per_second"]:.1f}'
+            for method in ('pc', 'ode')
+        ),
+    ]
+    return '| ' + ' | '.join(map(str, cells)) + ' |'
+
+
+def main(workdirs: list[str]) -> None:
+    """Prints the table."""
+    print('| SDE | steps | seconds | test loss | bits/dim | PC: NFE / images a second | ODE |')
+    print('| --- | --- | --- | --- | --- | --- | --- |')
+    for workdir in workdirs:
+        print(row(pathlib.Path(workdir)))
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])
