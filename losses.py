@@ -121,6 +121,24 @@ def importance(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
     return Times(t, decline / (rate * (sde.T - t_min)))
 
 
+def log_snr(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
+    """Stratified times whose log signal-to-noise ratio is uniform (Kingma et al. 2021, VDM).
+
+    The likelihood weighting then weighs all times alike: its measure is d log_snr.
+    """
+    t = log_uniform(key, sde, t_min, num).t
+    ends = sde.log_snr(jnp.array([t_min, sde.T]))
+    rate = (sde.diffusion(t) / sde.sigma(t)) ** 2
+    return Times(t, (ends[0] - ends[1]) / (rate * (sde.T - t_min)))
+
+
+def log_uniform(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
+    """The same times, with their density as part of the weighting, as in `log_normal`."""
+    ends = sde.log_snr(jnp.array([t_min, sde.T]))
+    t = sde.time_at_log_snr(ends[0] - _strata(key, num) * (ends[0] - ends[1]))
+    return Times(jnp.clip(t, t_min, sde.T), jnp.ones(num))
+
+
 def log_normal(
     key: Key[Array, ''], sde: SDE, t_min: float, num: int, mean: float = -1.2, std: float = 1.2
 ) -> Times:
@@ -140,6 +158,8 @@ TIME_SAMPLERS = {
     'uniform': uniform,
     'stratified': stratified,
     'importance': importance,
+    'log_snr': log_snr,
+    'log_uniform': log_uniform,
     'log_normal': log_normal,
     'levels': levels,
 }

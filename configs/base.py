@@ -32,7 +32,7 @@ def data() -> dict:
         'data_dir': placeholder(str),  # where TFDS keeps its data; None: TFDS's own default
         'image_size': (32, 32),  # height, width; others are brought to it as `fit` says
         'channels': 3,
-        'fit': 'crop',  # crop: scale the shorter side, cut the centre | squash: scale both sides
+        'fit': 'crop',  # crop the centre | squash: scale both sides | pad with black
         'test_fraction': 0.1,  # held out where the source has no test split
         'random_flip': True,
         'dequantize': False,  # uniform noise over the bins of 8-bit values in training
@@ -89,7 +89,8 @@ def training() -> dict:
         'batch_size': 128,
         'num_steps': 1_300_000,
         'weighting': 'sigma2',  # sigma2 | likelihood | edm
-        'time_sampler': 'uniform',  # uniform | stratified | importance | log_normal | levels
+        # uniform | stratified | importance | log_snr | log_uniform | log_normal | levels
+        'time_sampler': 'uniform',
         'reduce_mean': True,  # mean over pixels, otherwise half of their sum
         't_min': placeholder(float),  # earliest time; None: the SDE's
         'steps_per_dispatch': 5,  # updates in one compiled program; divides all periods below

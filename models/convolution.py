@@ -116,6 +116,10 @@ def _convolve(x, w, *, padding, dimensions=('NHWC', 'HWIO', 'NHWC')):
     return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=dimensions)
 
 
+def _pad(x, padding):
+    return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
+
+
 def _correlate(x, y, *, padding):
     """`weight_gradient` as JAX derives it: channels are the batch, and the batch is summed over."""
     return _convolve(x, y, padding=padding, dimensions=('CHWN', 'IHWO', 'HWNC'))
@@ -127,6 +131,8 @@ def _correlate_in_parts(x, y, *, padding):
     fitting = CACHED_BYTES * batch // (y.size * y.dtype.itemsize)
     size = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= max(fitting, 1))
     pointwise = x.shape[1:3] == y.shape[1:3] and not any(sum(padding, ()))
+    # Kernels larger than the image are slow, even where its padding makes it larger: pad by hand.
+    fits = x.shape[1] >= y.shape[1] and x.shape[2] >= y.shape[2]
 
     def part(i):
         # Images from the whole batch, so that a part is as sharded as the batch is. The loop closes
@@ -135,7 +141,8 @@ def _correlate_in_parts(x, y, *, padding):
         x_i, y_i = (lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in split)
         if pointwise:
             return jnp.einsum('bhwc,bhwo->co', x_i, y_i)[:, None, None].astype(dtype)
-        w = _convolve(x_i.transpose(3, 1, 2, 0), y_i.transpose(1, 2, 0, 3), padding=padding)
+        x_i, pads = (x_i, padding) if fits else (_pad(x_i, padding), ((0, 0), (0, 0)))
+        w = _convolve(x_i.transpose(3, 1, 2, 0), y_i.transpose(1, 2, 0, 3), padding=pads)
         return w.astype(dtype)
 
     total = lax.fori_loop(1, batch // size, lambda i, total: total + part(i), part(0))

@@ -113,7 +113,7 @@ def test_descent_on_the_loss_finds_the_variance_of_gaussian_data():
 # Times
 
 
-@pytest.mark.parametrize('sampler', ['stratified', 'importance'])
+@pytest.mark.parametrize('sampler', ['stratified', 'importance', 'log_snr'])
 @pytest.mark.parametrize('sde', LINEAR, ids=name_of)
 def test_the_stated_density_of_times_is_the_true_one(sde, sampler):
     """Of n sorted stratified times, neighbours are 1 / (n density) apart."""
