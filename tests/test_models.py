@@ -23,8 +23,9 @@ SMALL = {
 CIFAR = {'nf': 128, 'ch_mult': (1, 2, 2, 2), 'num_res_blocks': 4, 'attn_resolutions': (16,)}
 
 
-def init(network, shape=(2, 16, 16, 3), **fields):
-    return network.init(jax.random.key(0), jnp.zeros(shape), jnp.ones(shape[0]), **fields)
+def init(network, shape=(2, 16, 16, 3)):
+    # Under jit the network itself is not computed.
+    return jax.jit(network.init)(jax.random.key(0), jnp.zeros(shape), jnp.ones(shape[0]))
 
 
 def abstract(network, shape=(1, 32, 32, 3)):
@@ -138,7 +139,7 @@ def test_the_output_is_zero_at_first_by_default():
     network = models.create('ncsnpp', **{**SMALL, 'init_scale': 0.0})
     x = jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
     # init_scale 0 means variance 1e-10, as published.
-    assert np.abs(network.apply(init(network), x, jnp.ones(2))).max() < 1e-3
+    assert np.abs(jax.jit(network.apply)(init(network), x, jnp.ones(2))).max() < 1e-3
 
 
 def test_dropout_acts_in_training_alone():
@@ -146,9 +147,8 @@ def test_dropout_acts_in_training_alone():
     variables, x = init(network), jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
 
     def apply(train, seed):
-        return network.apply(
-            variables, x, jnp.ones(2), train=train, rngs={'dropout': jax.random.key(seed)}
-        )
+        apply = jax.jit(network.apply, static_argnames='train')
+        return apply(variables, x, jnp.ones(2), train=train, rngs={'dropout': jax.random.key(seed)})
 
     assert np.abs(apply(True, 0) - apply(True, 1)).max() > 1e-3
     np.testing.assert_array_equal(apply(False, 0), apply(False, 1))
@@ -157,21 +157,62 @@ def test_dropout_acts_in_training_alone():
 def test_classes_change_the_output_and_minus_one_is_none():
     network = models.create('ncsnpp', **SMALL, num_classes=10)
     x, labels = jax.random.normal(jax.random.key(1), (2, 16, 16, 3)), jnp.ones(2)
-    variables = init(network, classes=jnp.zeros(2, jnp.int32))
+    variables = init(network)
 
     def apply(classes):
-        return network.apply(variables, x, labels, jnp.array(classes))
+        return jax.jit(network.apply)(variables, x, labels, classes)
 
-    assert np.abs(apply([3, 3]) - apply([4, 4])).max() > 1e-4
-    none = network.apply(variables, x, labels)
-    np.testing.assert_allclose(apply([-1, -1]), none, atol=1e-6)
+    three, four, unknown = (apply(jnp.full(2, i)) for i in (3, 4, -1))
+    assert np.abs(three - four).max() > 1e-4
+    np.testing.assert_allclose(unknown, apply(None), atol=1e-6)
+
+
+def test_the_output_is_over_the_sigma_of_the_label():
+    """Which is the label with 'fourier', and number `label` of the falling sigmas otherwise."""
+    x, options = jax.random.normal(jax.random.key(1), (2, 16, 16, 3)), {'sigma_max': 10.0}
+    for embedding, labels, sigmas in (
+        ('fourier', jnp.array([0.5, 2.0]), [0.5, 2.0]),
+        ('positional', jnp.array([0, 999]), [10.0, 0.01]),
+    ):
+        plain, scaled = (
+            models.create(
+                'ncsnpp', **SMALL, **options, embedding_type=embedding, scale_by_sigma=scale
+            )
+            for scale in (False, True)
+        )
+        variables = init(plain)
+        y, y_scaled = (jax.jit(f.apply)(variables, x, labels) for f in (plain, scaled))
+        sigmas = np.array(sigmas).reshape(2, 1, 1, 1)
+        np.testing.assert_allclose(y_scaled * sigmas, y, rtol=1e-5, atol=1e-5)
+
+
+def test_derivatives_of_all_kinds_exist():
+    """What likelihoods and guidance ask for: forward, reverse, and one over the other."""
+    network = models.create('ncsnpp', **SMALL, fir=True, progressive_input='residual')
+    variables, x = init(network), jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
+
+    @jax.jit
+    def curvature(v):
+        def loss(x):
+            return jnp.sum(network.apply(variables, x, jnp.ones(2)) ** 2)
+
+        def along(x):
+            return jax.jvp(loss, (x,), (v,))[1]
+
+        reverse_over_forward = jax.grad(along)(x)
+        forward_over_reverse = jax.jvp(jax.grad(loss), (x,), (v,))[1]
+        return reverse_over_forward, forward_over_reverse
+
+    first, second = curvature(jnp.cos(jnp.arange(x.size)).reshape(x.shape))
+    np.testing.assert_allclose(first, second, rtol=1e-2, atol=1e-3 * np.abs(second).max())
 
 
 def test_an_unconditional_network_does_not_see_the_label():
     network = models.create('ncsnpp', **SMALL, conditional=False)
     variables, x = init(network), jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
+    apply = jax.jit(network.apply)
     np.testing.assert_array_equal(
-        network.apply(variables, x, jnp.ones(2)), network.apply(variables, x, 5 * jnp.ones(2))
+        apply(variables, x, jnp.ones(2)), apply(variables, x, 5 * jnp.ones(2))
     )
 
 
@@ -179,7 +220,7 @@ def test_bfloat16_computes_close_to_float32():
     x, labels = jax.random.normal(jax.random.key(1), (2, 16, 16, 3)), jnp.ones(2)
     variables = init(models.create('ncsnpp', **SMALL))
     exact, coarse = (
-        models.create('ncsnpp', **SMALL, dtype=dtype).apply(variables, x, labels)
+        jax.jit(models.create('ncsnpp', **SMALL, dtype=dtype).apply)(variables, x, labels)
         for dtype in (jnp.float32, jnp.bfloat16)
     )
     assert coarse.dtype == jnp.float32

@@ -1,9 +1,11 @@
 """FIR resampling against the published code and a direct float64 reference."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import resampling
+from models import convolution, resampling
 from tests import golden
 
 
@@ -46,3 +48,26 @@ def test_fir_filters_are_upfirdn_along_each_axis(kernel, n):
     np.testing.assert_allclose(resampling.upsample_2d(x, kernel), up, rtol=1e-4, atol=1e-5)
     down = along_both(lambda v: upfirdn(v, k, 1, 2, ((p + 1) // 2, p // 2)))
     np.testing.assert_allclose(resampling.downsample_2d(x, kernel), down, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('size', [1, 3, 5])
+def test_fused_repetition_and_convolution_are_one_after_the_other(size):
+    x = jax.random.normal(jax.random.key(0), (2, 5, 4, 3))
+    w = jax.random.normal(jax.random.key(1), (size, size, 3, 2))
+
+    def apart(x, w):
+        return convolution.conv2d(resampling.naive_upsample_2d(x), w)
+
+    def gradients(function):
+        return jax.grad(lambda x, w: jnp.sum(jnp.sin(function(x, w))), (0, 1))(x, w)
+
+    fused = resampling.resampled_conv(resampling.naive_upsample_2d)
+    np.testing.assert_allclose(fused(x, w), apart(x, w), rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(gradients(fused), gradients(apart), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize('function', [resampling.upsample_2d, resampling.downsample_2d])
+def test_resampling_stays_in_bfloat16(function):
+    x = jnp.ones((1, 4, 4, 2), jnp.bfloat16)
+    assert function(x, (1, 3, 3, 1)).dtype == jnp.bfloat16
