@@ -56,7 +56,7 @@ class ProgressLog:
             initial=start_step, total=num_steps, unit='step', desc='train', dynamic_ncols=True
         )
         self._window: list[Scalars] = []
-        self._unread: list[tuple[int, list[Scalars], dict]] = []
+        self._unread: list[tuple[int, list[Scalars], tuple[float, float] | None]] = []
         self._waited, self._since = 0.0, time.perf_counter()
 
     def __enter__(self) -> 'ProgressLog':
@@ -73,30 +73,30 @@ class ProgressLog:
         self._window.append(scalars)
         self._waited += waited
         if step % self._log_every == 0:
-            self._unread.append((step, self._window, {'data_wait': self._waited}))
-            self._window, self._waited = [], 0.0
+            # Timed here and not when read, so that the wait is part of the time.
+            now = time.perf_counter()
+            self._unread.append((step, self._window, (now - self._since, self._waited)))
+            self._window, self._waited, self._since = [], 0.0, now
 
     def add_test_loss(self, step: int, loss: Array) -> None:
         """The loss of the test batch after `step`."""
-        self._unread.append((step, [{'test_loss': loss}], {}))
+        self._unread.append((step, [{'test_loss': loss}], None))
 
     def _read(self) -> None:
         """Writes what is unread, waiting for the device to have computed it."""
-        for step, window, extra in self._unread:
+        for step, window, timing in self._unread:
             means = {name: float(np.mean([row[name] for row in window])) for name in window[0]}
-            if extra:
-                means |= self._rates(step, **extra)
+            if timing:
+                means |= self._rates(step, *timing)
             self._log.write(step, means)
             self._bar.set_postfix({k: f'{v:.4g}' for k, v in means.items() if k.endswith('loss')})
         self._unread = []
 
-    def _rates(self, step: int, data_wait: float) -> dict[str, float]:
+    def _rates(self, step: int, seconds: float, waited: float) -> dict[str, float]:
         """Steps a second since the last time, and the share of that time spent waiting for data."""
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
         steps = step - self._bar.n
         self._bar.update(steps)
-        return {'steps_per_second': steps / seconds, 'data_wait': data_wait / seconds}
+        return {'steps_per_second': steps / seconds, 'data_wait': waited / seconds}
 
 
 def read(path: pathlib.Path) -> list[dict]:

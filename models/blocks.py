@@ -22,7 +22,6 @@ from models.layers import (
 
 Embedding = Float[Array, 'batch embedding']
 Output = Float[Array, 'batch _ _ _']
-Taps = tuple[float, ...]
 
 
 class ResnetBlockDDPMpp(nn.Module):
@@ -124,7 +123,7 @@ class Upsample(nn.Module):
 
     features: int
     with_conv: bool
-    fir_kernel: Taps | None
+    fir_kernel: resampling.Taps | None
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -146,7 +145,7 @@ class Downsample(nn.Module):
 
     features: int
     with_conv: bool
-    fir_kernel: Taps | None
+    fir_kernel: resampling.Taps | None
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -159,14 +158,14 @@ class Downsample(nn.Module):
         return Conv2d(self.features, op, self.dtype)(x)
 
 
-def upsampling(fir_kernel: Taps | None) -> Callable[[Image], Array]:
+def upsampling(fir_kernel: resampling.Taps | None) -> Callable[[Image], Array]:
     """What doubles the size of images, without parameters."""
     if fir_kernel is None:
         return resampling.naive_upsample_2d
     return functools.partial(resampling.upsample_2d, kernel=fir_kernel)
 
 
-def downsampling(fir_kernel: Taps | None) -> Callable[[Image], Array]:
+def downsampling(fir_kernel: resampling.Taps | None) -> Callable[[Image], Array]:
     """What halves the size of images, without parameters."""
     if fir_kernel is None:
         return resampling.naive_downsample_2d

@@ -63,7 +63,7 @@ class NCSNpp(nn.Module):
     resamp_with_conv: bool = True  # with 'ddpm' blocks: convolutions change the size
     conditional: bool = True  # whether the network sees the noise level
     fir: bool = False  # resample by fir_kernel; otherwise by repeating and averaging
-    fir_kernel: tuple[float, ...] = (1, 3, 3, 1)
+    fir_kernel: tuple[int | float, ...] = (1, 3, 3, 1)
     skip_rescale: bool = True  # residual sums are over sqrt(2)
     resblock_type: str = 'biggan'  # ddpm | biggan: the size changes between | inside blocks
     progressive: str = 'none'  # none | output_skip | residual

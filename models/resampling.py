@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from models.convolution import Image, Kernel, conv2d, conv2d_stride2, depth_to_space
 
-Taps = Sequence[float]
+Taps = Sequence[int | float]
 Resized = Float[Array, 'batch _ _ channels']
 Convolved = Float[Array, 'batch _ _ features']
 

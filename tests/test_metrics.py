@@ -1,5 +1,7 @@
 """Scalars on disk."""
 
+import time
+
 import jax.numpy as jnp
 
 import metrics
@@ -42,5 +44,24 @@ def test_progress_averages_windows_and_writes_them_in_order(tmp_path):
     ]
     assert rows[0]['steps_per_second'] > 0
     assert rows[0]['data_wait'] == 0
+
+
+def test_the_wait_for_data_is_a_share_of_the_time_it_was_part_of(tmp_path):
+    """Metrics are read one dispatch late; their times are not."""
+    log = metrics.MetricsLog(tmp_path, 0)
+    with metrics.ProgressLog(log, 0, 4, log_every=2) as progress:
+        for step, waited in ((1, 0.0), (2, 0.05), (3, 0.0), (4, 0.0)):
+            time.sleep(waited)
+            progress.add(step, {'loss': jnp.zeros(1)}, waited)
+    rows = metrics.read(tmp_path / 'metrics.jsonl')
+    assert 0 < rows[0]['data_wait'] <= 1
+    assert rows[1]['data_wait'] == 0
+
+
+def test_curves_are_drawn(tmp_path):
+    log = metrics.MetricsLog(tmp_path, 0)
+    for step in (1, 2):
+        log.write(step, {'loss': 1.0 / step})
+    log.close()
     plots.training_curves(tmp_path / 'metrics.jsonl', tmp_path / 'curves.png')
     assert (tmp_path / 'curves.png').stat().st_size > 1000
