@@ -125,18 +125,23 @@ def _correlate(x, y, *, padding):
     return _convolve(x, y, padding=padding, dimensions=('CHWN', 'IHWO', 'HWNC'))
 
 
-def _correlate_in_parts(x, y, *, padding):
-    """The same, as a sum of plain convolutions whose kernels (images of `y`) fit the cache."""
+def _correlate_in_parts(x, y, *, padding, shards=1):
+    """The same, as a sum of plain convolutions whose kernels (images of `y`) fit the cache.
+
+    Parts are multiples of `shards`, if the batch is: then each device has its share of every part.
+    """
     batch, dtype = x.shape[0], jnp.promote_types(x.dtype, jnp.float32)
-    fitting = CACHED_BYTES * batch // (y.size * y.dtype.itemsize)
-    size = max(n for n in range(1, batch + 1) if batch % n == 0 and n <= max(fitting, 1))
+    fitting = CACHED_BYTES * batch * shards // (y.size * y.dtype.itemsize)
+    least = shards if batch % shards == 0 else 1
+    sizes = [n for n in range(least, batch + 1, least) if batch % n == 0]
+    size = max(n for n in sizes if n <= max(fitting, least))
     pointwise = x.shape[1:3] == y.shape[1:3] and not any(sum(padding, ()))
     # Kernels larger than the image are slow, even where its padding makes it larger: pad by hand.
     fits = x.shape[1] >= y.shape[1] and x.shape[2] >= y.shape[2]
 
     def part(i):
-        # Images from the whole batch, so that a part is as sharded as the batch is. The loop closes
-        # over whole arrays: others need them too, and XLA would compute reshaped ones once more.
+        # The loop closes over arrays in the shape that others need them in too: else XLA would
+        # compute them twice. A part has images from the whole batch, and so from each shard of it.
         split = (a.reshape(size, batch // size, *a.shape[1:]) for a in (x, y))
         x_i, y_i = (lax.dynamic_index_in_dim(a, i, 1, keepdims=False) for a in split)
         if pointwise:
@@ -149,7 +154,13 @@ def _correlate_in_parts(x, y, *, padding):
     return total.transpose(1, 2, 0, 3).astype(x.dtype)
 
 
-def _define(primitive, plain, on_cpu, transposes, joins):
+def _lower_in_parts(context, x, y, *, padding):
+    shards = getattr(context.module_context.axis_context, 'num_devices', None) or 1
+    lower = mlir.lower_fun(_correlate_in_parts, multiple_results=False)
+    return lower(context, x, y, padding=padding, shards=shards)
+
+
+def _define(primitive, plain, transposes, joins):
     """Tells JAX all about a bilinear primitive (a, b) -> `plain(a, b)`.
 
     Under vmap, the new axis of an operand joins one that is the output's too: its batch or
@@ -176,7 +187,6 @@ def _define(primitive, plain, on_cpu, transposes, joins):
     primitive.def_impl(lambda a, b, *, padding: bind(a, b, padding))
     primitive.def_abstract_eval(shape)
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
-    mlir.register_lowering(primitive, mlir.lower_fun(on_cpu, multiple_results=False), 'cpu')
     ad.defbilinear(primitive, *transposes)
     batching.primitive_batchers[primitive] = batched
 
@@ -185,7 +195,6 @@ conv2d_p = Primitive('conv2d')
 _define(
     conv2d_p,
     plain=_convolve,
-    on_cpu=_convolve,
     transposes=(
         lambda y, x, w, *, padding: input_gradient(y, w, padding),
         lambda y, x, w, *, padding: weight_gradient(x, y, padding),
@@ -197,10 +206,10 @@ weight_gradient_p = Primitive('conv2d_weight_gradient')
 _define(
     weight_gradient_p,
     plain=_correlate,
-    on_cpu=_correlate_in_parts,
     transposes=(
         lambda w, x, y, *, padding: input_gradient(y, w, padding),
         lambda w, x, y, *, padding: conv2d(x, w, padding),
     ),
     joins=((3, 2), (3, 3)),
 )
+mlir.register_lowering(weight_gradient_p, _lower_in_parts, platform='cpu')

@@ -18,6 +18,7 @@ from choices import InputError
 from models.convolution import Image, conv2d
 
 Activation = Callable[[Array], Array]
+Moments = Float[Array, 'batch 1 1 channels']
 
 
 def initializer(scale: float = 1.0) -> nn.initializers.Initializer:
@@ -60,7 +61,7 @@ class GroupNorm(nn.Module):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def group_moments(x: Image, num_groups: int) -> tuple[Image, Image]:
+def group_moments(x: Image, num_groups: int) -> tuple[Moments, Moments]:
     """Mean and variance over pixels and groups of channels, each [batch, 1, 1, channels].
 
     In two passes, because E[x^2] - E[x]^2 loses all digits where |mean| >> std.

@@ -219,7 +219,7 @@ class NCSNpp(nn.Module):
             projection = GaussianFourierProjection(self.nf, self.fourier_scale)
             temb = projection(jnp.log(labels))
         else:
-            temb = positional_embedding(labels, self.nf)
+            temb = positional_embedding(labels.astype(jnp.float32), self.nf)
         if not self.conditional:
             return None
         temb = dense(4 * self.nf, self.dtype)(temb)
