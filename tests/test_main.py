@@ -195,9 +195,10 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(tmp_path):
 
 
 def test_a_folder_with_a_broken_image_is_refused(tmp_path):
-    for i in range(20):
-        Image.new('L', (8, 8)).save(tmp_path / f'{i}.png')
-    (tmp_path / '7.png').write_bytes((tmp_path / '7.png').read_bytes()[:50])
+    for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / f'{i}.png')
+    # Cut amid the noise: a plain image would have all of its pixels in the first bytes.
+    (tmp_path / '7.png').write_bytes((tmp_path / '7.png').read_bytes()[:70])
     done = run(f'--config.data.source=folder:{tmp_path}', f'--workdir={tmp_path / "new"}')
     assert done.returncode != 0
     assert '7.png' in done.stderr
