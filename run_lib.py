@@ -63,7 +63,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_periods(config.training)
     mesh = sharding.create_mesh()
     fields = config.training
-    check_batch_sizes(mesh, config, 'training.batch_size', 'training.num_samples')
+    check_batch_sizes(mesh, config, 'training.batch_size')
     experiment = create_experiment(config)
     loss, optimizer = create_loss(config, experiment), create_optimizer(config)
     sample = create_sampler(config, experiment, config.sampling.method)
