@@ -27,7 +27,7 @@ import sampling
 import sde_lib
 import training
 from choices import InputError, choose
-from parameterization import ScoreFn
+from parameterization import Network, ScoreFn
 from sde_lib import SDE
 
 Params = Any
@@ -40,7 +40,8 @@ class Experiment:
 
     sde: SDE
     network: nn.Module
-    parameterization: str
+    parameterize: Callable[[SDE, Network], ScoreFn]
+    input_channels: int
     image_shape: tuple[int, int, int]
     centered: bool
     dequantized: bool
@@ -49,7 +50,8 @@ class Experiment:
 
     def init_params(self, key: Key[Array, '']) -> Params:
         """Initial parameters of the network."""
-        x, t = jnp.zeros((1, *self.image_shape)), jnp.full(1, self.sde.T)
+        x = jnp.zeros((1, *self.image_shape[:2], self.input_channels))
+        t = jnp.full(1, self.sde.T)
         classes = jnp.zeros(1, jnp.int32) if self.num_classes else None
         return self.network.init(key, x, t, classes)['params']
 
@@ -65,7 +67,7 @@ class Experiment:
                 {'params': params}, x, labels, given, train=dropout_key is not None, rngs=rngs
             )
 
-        return parameterization.score_function(self.parameterization, self.sde, network)
+        return self.parameterize(self.sde, network)
 
     def classes(self, batch: Batch) -> Array | None:
         """The labels of a batch, if the network is given them."""
@@ -75,19 +77,20 @@ class Experiment:
 def create_experiment(config: ConfigDict) -> Experiment:
     """Raises InputError for names that do not exist and for fields that do not go together."""
     sde = sde_lib.create(config.sde.name, **_given(config.sde, but=['name']))
-    _check_parameterization(config.model, sde)
-    fields = _given(config.model, but=['parameterization'])
+    parameterize = _parameterization(config.model, sde)
+    fields = _given(config.model, but=['parameterization', 'input_fourier'])
     # Discrete SMLD networks divide by a table of the chain's levels.
     for name in ('sigma_min', 'sigma_max', 'num_scales'):
         if isinstance(sde, sde_lib.SMLD):
             fields[name] = getattr(sde, name)
     centered = config.data.centered or config.model.parameterization == 'edm'
-    network = models.create(**fields, centered=centered)
+    network = models.create(**fields, centered=centered, out_channels=config.data.channels)
     network.plan(*config.data.image_size)
     return Experiment(
         sde=sde,
         network=network,
-        parameterization=config.model.parameterization,
+        parameterize=parameterize,
+        input_channels=config.data.channels * (1 + 2 * len(config.model.input_fourier)),
         image_shape=(*config.data.image_size, config.data.channels),
         centered=config.data.centered,
         dequantized=config.data.dequantize,
@@ -221,9 +224,9 @@ def create_bits_per_dim(
     return bits_per_dim
 
 
-def _check_parameterization(fields: ConfigDict, sde: SDE) -> None:
+def _parameterization(fields: ConfigDict, sde: SDE) -> Callable[[SDE, Network], ScoreFn]:
     name = fields.parameterization
-    choose(parameterization.PARAMETERIZATIONS, name, 'model.parameterization')
+    parameterize = choose(parameterization.PARAMETERIZATIONS, name, 'model.parameterization')
     chain = {'ddpm': sde_lib.DDPM, 'smld': sde_lib.SMLD}.get(name)
     if chain and not isinstance(sde, chain):
         raise InputError(f'model.parameterization: {name!r} needs sde.name = {name!r}')
@@ -237,6 +240,14 @@ def _check_parameterization(fields: ConfigDict, sde: SDE) -> None:
             f'model.scale_by_sigma: True needs a network that is told sigma; parameterization '
             f"{name!r} does not, 'score' and 'smld' do"
         )
+    if fields.input_fourier:
+        if name != 'edm':
+            raise InputError(
+                f"model.input_fourier: {fields.input_fourier} needs parameterization 'edm', "
+                f'not {name!r}'
+            )
+        return functools.partial(parameterize, input_fourier=fields.input_fourier)
+    return parameterize
 
 
 def _given(fields: ConfigDict, but: list[str] = (), only: list[str] | None = None) -> dict:

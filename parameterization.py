@@ -2,15 +2,15 @@
 
 Networks know no SDE: they map (x, label) to an array of x's shape. A parameterization is the rule
 that picks the label for a time, and reads the output as a score. It is applied once, in
-`score_function`; everything else (losses, samplers, likelihoods) sees only `score_fn(x, t)`.
+experiment.py; everything else (losses, samplers, likelihoods) sees only `score_fn(x, t)`.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from choices import choose
 from sde_lib import SDE, expand
 
 # The published continuous VP and sub-VP networks take t stretched over DDPM's labels 0..999.
@@ -45,27 +45,42 @@ def smld(sde: SDE, network: Network) -> ScoreFn:
     return lambda x, t: network(x, sde.num_scales - 1 - sde.level(t))
 
 
-def edm(sde: SDE, network: Network, sigma_data: float = 0.5) -> ScoreFn:
+def edm(
+    sde: SDE, network: Network, sigma_data: float = 0.5, input_fourier: Sequence[int] = ()
+) -> ScoreFn:
     """EDM's preconditioning (Karras et al. 2022, eq. 7 and table 1), for any linear SDE.
 
     With y = x / alpha and s = sigma / alpha the denoiser is D = c_skip y + c_out F(c_in y, label),
     and the score of p_t is (D - y) / (alpha s^2): written out, no two large terms cancel as s falls
     to 0. The label is s^(1/4), of which networks with a Fourier embedding take the logarithm:
     c_noise = log(s) / 4.
+
+    The network's input has the Fourier features of y besides (Kingma et al. 2021), two channels for
+    each channel of y and each n in `input_fourier`.
     """
 
     def score_fn(x, t):
         alpha, s = expand(sde.alpha(t), x), expand(sde.sigma(t) / sde.alpha(t), x)
         total = jnp.sqrt(s**2 + sigma_data**2)
-        output = network(x / (alpha * total), jnp.exp(-0.125 * sde.log_snr(t)))
+        inputs = [x / (alpha * total), *fourier_features(x / alpha, s, input_fourier)]
+        output = network(jnp.concatenate(inputs, -1), jnp.exp(-0.125 * sde.log_snr(t)))
         return (sigma_data / s * output - x / (alpha * total)) / (alpha * total)
 
     return score_fn
 
 
+def fourier_features(y: Array, s: Array, exponents: Sequence[int]) -> list[Array]:
+    """sin and cos of 2^n pi y for each n, times their mean under noise of standard deviation `s`.
+
+    They resolve the bins of 8-bit values, which a network sees only dimly, and vanish where s is
+    above their period, exp(-(2^n pi s)^2 / 2), instead of adding noise there.
+    """
+    frequencies = [2**n * math.pi for n in exponents]
+    return [
+        jnp.exp(-0.5 * (frequency * s) ** 2) * wave(frequency * y)
+        for frequency in frequencies
+        for wave in (jnp.sin, jnp.cos)
+    ]
+
+
 PARAMETERIZATIONS = {'noise': noise, 'score': score, 'ddpm': ddpm, 'smld': smld, 'edm': edm}
-
-
-def score_function(name: str, sde: SDE, network: Network, **fields) -> ScoreFn:
-    """The score of p_t by a network; raises InputError for an unknown parameterization."""
-    return choose(PARAMETERIZATIONS, name, 'model.parameterization')(sde, network, **fields)

@@ -79,7 +79,7 @@ def model() -> dict:
         'nonlinearity': 'swish',
         'scale_by_sigma': False,
         'num_classes': 0,  # > 0: the network is given the labels of the data
-        'input_fourier': (),
+        'input_fourier': (),  # edm: sin and cos of 2^n pi x for each n are input too
     }
 
 

@@ -126,14 +126,6 @@ def positional_embedding(
     return jnp.pad(embedding, ((0, 0), (0, size % 2)))
 
 
-def input_fourier_features(
-    x: Image, exponents: tuple[int, ...]
-) -> Float[Array, 'batch height width _']:
-    """`x`, then sin and cos of 2^n pi x for each n, as channels (Kingma et al. 2021)."""
-    angles = [2**n * math.pi * x for n in exponents]
-    return jnp.concatenate([x] + [f(angle) for angle in angles for f in (jnp.sin, jnp.cos)], -1)
-
-
 def residual_sum(x: Array, h: Array, rescale: bool) -> Array:
     """x + h, over sqrt(2) with `rescale`, so that the variance of independent terms stays."""
     return (x + h) * math.sqrt(0.5) if rescale else x + h

@@ -27,7 +27,6 @@ from models.layers import (
     GroupNorm,
     dense,
     initializer,
-    input_fourier_features,
     positional_embedding,
     residual_sum,
 )
@@ -48,7 +47,7 @@ class Level(NamedTuple):
 
 
 class NCSNpp(nn.Module):
-    """The network: `model.apply({'params': params}, x, labels)` is float32 of the shape of `x`.
+    """The network: `model.apply({'params': params}, x, labels)` is a float32 image for each of `x`.
 
     `labels` say how noisy each image is: sigma itself with the 'fourier' embedding, a position in
     [0, num_scales) with the 'positional' one. `classes` are in [0, num_classes), or -1 for none.
@@ -79,7 +78,7 @@ class NCSNpp(nn.Module):
     sigma_max: float = 50.0  # ... from sigma_max at label 0 ...
     num_scales: int = 1000  # ... to sigma_min at label num_scales - 1
     num_classes: int = 0
-    input_fourier: tuple[int, ...] = ()  # for each n, sin and cos of 2^n pi x are input too
+    out_channels: int = 0  # of the output; 0: as many as the input has
     dtype: DTypeLike = jnp.float32  # of computation; parameters are float32
 
     def __post_init__(self):
@@ -115,14 +114,15 @@ class NCSNpp(nn.Module):
         temb = self._embed(labels, classes)
         skips = self._down(levels, x if self.centered else 2 * x - 1, temb, train)
         h = self._middle(skips[-1], temb, train)
-        y = self._up(levels, h, skips, x.shape[-1], temb, train).astype(jnp.float32)
+        channels = self.out_channels or x.shape[-1]
+        y = self._up(levels, h, skips, channels, temb, train).astype(jnp.float32)
         return y / self._sigma(labels)[:, None, None, None] if self.scale_by_sigma else y
 
     # The three loops.
 
     def _down(self, levels, image, temb, train):
         """The outputs that the way up is fed with, finest first."""
-        skips = [self._conv(self.nf)(input_fourier_features(image, self.input_fourier))]
+        skips = [self._conv(self.nf)(image)]
         for level in levels:
             for _ in range(self.num_res_blocks):
                 h = self._block(level.features)(skips[-1], temb, train)

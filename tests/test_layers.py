@@ -91,13 +91,6 @@ def test_positional_embeddings_are_sines_then_cosines(size):
     np.testing.assert_allclose(embedding, expected, atol=1e-4)
 
 
-def test_input_fourier_features_follow_the_image():
-    x = jnp.linspace(-1, 1, 24).reshape(1, 4, 3, 2)
-    features = layers.input_fourier_features(x, (1, 3))
-    parts = [x, *(f(2**n * np.pi * x) for n in (1, 3) for f in (np.sin, np.cos))]
-    np.testing.assert_allclose(features, np.concatenate(parts, -1), atol=1e-5)
-
-
 def test_scale_zero_initialises_to_almost_nothing():
     weights = layers.initializer(0.0)(jax.random.key(0), (3, 3, 16, 16))
     assert 0 < jnp.abs(weights).max() < 1e-5

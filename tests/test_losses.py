@@ -47,7 +47,7 @@ def test_discrete_loss_agrees_with_the_published(name, mean):
     def network(x, label):
         return 0.1 * jnp.tanh(x) * sde_lib.expand(1 + label / 100, x)
 
-    score_fn = parameterization.score_function(name, sde, network)
+    score_fn = parameterization.PARAMETERIZATIONS[name](sde, network)
     residual = losses.residual(score_fn, sde, jnp.asarray(data['data']), t, jnp.asarray(data['z']))
     found = losses.reduce_pixels(residual**2, mean).mean()
     np.testing.assert_allclose(found, data[f'{name}_mean{mean:d}'], rtol=golden.RTOL)

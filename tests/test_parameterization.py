@@ -45,9 +45,8 @@ def test_edm_follows_the_equations_of_the_paper():
 def test_labels_are_the_published_ones():
     def label_of(name, sde, t):
         seen = []
-        score_fn = parameterization.score_function(
-            name, sde, lambda x, label: (seen.append(label), x)[1]
-        )
+        network = lambda x, label: (seen.append(label), x)[1]  # noqa: E731
+        score_fn = parameterization.PARAMETERIZATIONS[name](sde, network)
         score_fn(X[:1], jnp.array([t]))
         return seen[0].item()
 
@@ -62,3 +61,29 @@ def test_noise_predictions_are_scores_times_minus_sigma():
     sde, t = sde_lib.SubVP(), jnp.linspace(0.1, 1.0, 5)
     found = parameterization.noise(sde, lambda x, label: jnp.ones_like(x))(X, t)
     np.testing.assert_allclose(found * expand(sde.sigma(t), X), -jnp.ones_like(X), rtol=1e-6)
+
+
+def test_fourier_features_are_the_mean_ones_of_a_noisy_image():
+    """E[sin(2^n pi (x + s noise))], by a mean over a fine grid of quantiles of the noise."""
+    y, s = jnp.array([[-0.7, 0.2, 0.9]]), jnp.array([[0.01, 0.1, 1.0]])
+    noise = jax.scipy.stats.norm.ppf((jnp.arange(20000) + 0.5) / 20000)
+    found = jnp.stack(parameterization.fourier_features(y, s, (0, 3)))
+    # The sine of the noise averages out, and its cosine is what damps.
+    expected = [
+        jnp.cos(2**n * jnp.pi * s[..., None] * noise).mean(-1) * wave(2**n * jnp.pi * y)
+        for n in (0, 3)
+        for wave in (jnp.sin, jnp.cos)
+    ]
+    np.testing.assert_allclose(found, jnp.stack(expected), atol=1e-4)
+
+
+def test_edm_shows_fourier_features_to_the_network():
+    sde, seen = sde_lib.EDM(), []
+    network = lambda x, label: (seen.append(x), x[..., :1])[1]  # noqa: E731
+    t = jnp.array([1e-3, 0.02, 0.1, 1.0, 50.0])
+    parameterization.edm(sde, network, input_fourier=(2, 6))(X, t)
+    assert seen[0].shape == (5, 3, 3, 5)
+    damping = jnp.exp(-0.5 * (64 * jnp.pi * 1e-3) ** 2)
+    expected = damping * jnp.sin(64 * jnp.pi * X[0, ..., 0])
+    np.testing.assert_allclose(seen[0][0, ..., 3], expected, atol=1e-5)
+    assert jnp.abs(seen[0][-1, ..., 1:]).max() == 0
