@@ -116,6 +116,7 @@ def create_loss(
         weighting=config.training.weighting,
         time_sampler=config.training.time_sampler,
         reduce_mean=config.training.reduce_mean,
+        log_sigma=config.training.log_sigma,
     )
 
     def loss(params, key, batch, train):

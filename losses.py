@@ -140,9 +140,10 @@ def log_uniform(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
 
 
 def log_normal(
-    key: Key[Array, ''], sde: SDE, t_min: float, num: int, mean: float = -1.2, std: float = 1.2
+    key: Key[Array, ''], sde: SDE, t_min: float, num: int, *, mean: float, std: float
 ) -> Times:
-    """log(sigma / alpha) ~ N(mean, std^2): EDM's proposal; its density is part of the weighting."""
+    """log(sigma / alpha) ~ N(mean, std^2): EDM's proposal (-1.2, 1.2); its density is part
+    of the weighting."""
     log_snr = -2 * (mean + std * jax.scipy.stats.norm.ppf(_strata(key, num)))
     t = jnp.clip(sde.time_at_log_snr(log_snr), t_min, sde.T)
     return Times(t, jnp.ones(num))
@@ -179,9 +180,15 @@ def _inverse_softplus(y: Batch) -> Batch:
 
 
 def create(
-    sde: SDE, *, t_min: float, weighting: str, time_sampler: str, reduce_mean: bool
+    sde: SDE,
+    *,
+    t_min: float,
+    weighting: str,
+    time_sampler: str,
+    reduce_mean: bool,
+    log_sigma: tuple[float, float] = (-1.2, 1.2),
 ) -> Callable[[ScoreFn, Key[Array, ''], State], Batch]:
-    """`loss(score_fn, key, x0) -> [batch]`.
+    """`loss(score_fn, key, x0) -> [batch]`; `log_sigma` is mean and deviation for 'log_normal'.
 
     Raises InputError for unknown names, and unless 'levels' and chains come together.
     """
@@ -191,6 +198,8 @@ def create(
             f'training.time_sampler: {time_sampler!r} does not go with {type(sde).__name__}; '
             "'levels' is for the chains ('ddpm' and 'smld'), which allow no other"
         )
+    if sample_times is log_normal:
+        sample_times = functools.partial(log_normal, mean=log_sigma[0], std=log_sigma[1])
     return functools.partial(
         denoising_score_matching,
         sde=sde,

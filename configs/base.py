@@ -91,6 +91,7 @@ def training() -> dict:
         'weighting': 'sigma2',  # sigma2 | likelihood | edm
         # uniform | stratified | importance | log_snr | log_uniform | log_normal | levels
         'time_sampler': 'uniform',
+        'log_sigma': (-1.2, 1.2),  # log_normal: mean and standard deviation of log(sigma / alpha)
         'reduce_mean': True,  # mean over pixels, otherwise half of their sum
         't_min': placeholder(float),  # earliest time; None: the SDE's
         'steps_per_dispatch': 5,  # updates in one compiled program; divides all periods below

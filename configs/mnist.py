@@ -21,22 +21,27 @@ def get_config() -> ConfigDict:
     config.model.attn_resolutions = (7,)
     config.model.dropout = 0.0
 
-    # Preconditioning, and noise levels spread evenly over their logarithm: most of a likelihood is
-    # gained where sigma is below the width of a bin, at times that uniform ones seldom visit.
+    # Blocks of DDPM, because those of BigGAN convolve twice at the size that costs most.
+    config.model.resblock_type = 'ddpm'
+
+    # Preconditioning, the bins of 8-bit values in view, and noise levels from below the width of a
+    # bin, where most of a likelihood is gained, to above sigma = 1, where digits take their shape.
     config.model.parameterization = 'edm'
+    config.model.input_fourier = (2, 3, 4, 5, 6, 7)
     config.training.weighting = 'edm'
-    config.training.time_sampler = 'log_uniform'
+    config.training.time_sampler = 'log_normal'
+    config.training.log_sigma = (-2.5, 2.0)
 
     config.training.batch_size = 32
-    config.training.num_steps = 1000
+    config.training.num_steps = 1200
     config.training.steps_per_dispatch = 10
     config.training.log_every = 20
     config.training.eval_every = 200
-    config.training.sample_every = 500
+    config.training.sample_every = 400
     config.training.num_samples = 25
-    config.training.checkpoint_every = 250
+    config.training.checkpoint_every = 400
 
-    config.optim.lr = 2e-3
+    config.optim.lr = 5e-3
     config.optim.warmup = 50
     config.optim.cosine_decay = True
     config.optim.ema_rate = 0.99

@@ -84,6 +84,28 @@ def test_the_minimiser_on_gaussian_data_is_the_known_score(sde, weighting):
         assert abs(c - 1) < 4 * standard_error + 1e-5
 
 
+def test_log_normal_times_have_the_mean_and_deviation_asked_for():
+    sde = sde_lib.EDM()  # sigma / alpha = t.
+    seen = []
+
+    def score_fn(x, t):
+        seen.append(t)
+        return jnp.zeros_like(x)
+
+    loss = losses.create(
+        sde,
+        t_min=sde.t_min,
+        weighting='edm',
+        time_sampler='log_normal',
+        reduce_mean=True,
+        log_sigma=(-1.0, 0.5),
+    )
+    loss(score_fn, jax.random.key(0), jnp.zeros((4000, 1)))
+    # One time in each of 4,000 equal parts: the error is a part of a part, and the tails' width.
+    np.testing.assert_allclose(jnp.log(seen[0]).mean(), -1.0, atol=1e-3)
+    np.testing.assert_allclose(jnp.log(seen[0]).std(), 0.5, atol=2e-3)
+
+
 def test_descent_on_the_loss_finds_the_variance_of_gaussian_data():
     """The model score is that of N(0, v) data, with v unknown; the data's variance is 0.25."""
     sde = sde_lib.VP()
