@@ -42,6 +42,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         refuse(f'unexpected argument {argv[1]!r}; flags are written --name=value')
     try:
+        run_lib.use_cores(CONFIG.value)
         MODES[MODE.value](CONFIG.value, pathlib.Path(WORKDIR.value))
     except InputError as error:
         refuse(error)

@@ -52,6 +52,12 @@ FREE_FIELDS = (
 )
 
 
+def use_cores(config: ConfigDict) -> None:
+    """On a CPU, every core is a device as far as the batches divide; before anything else."""
+    sections = config.training, config.eval, config.sampling
+    sharding.use_cores(*(section.batch_size for section in sections))
+
+
 # Training
 
 

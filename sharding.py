@@ -5,6 +5,8 @@ Reductions over a batch are written as plain means; under `jit` they become glob
 """
 
 import functools
+import math
+import os
 from typing import Any
 
 import jax
@@ -12,6 +14,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from choices import InputError
+
+
+def use_cores(*batch_sizes: int) -> None:
+    """Makes devices of the cores of a CPU, as many as divide every batch, before JAX starts.
+
+    XLA runs much of a network on one core of a device; as devices, all of them work throughout.
+    Other accelerators, and a number of devices given in XLA_FLAGS, stay as they are.
+    """
+    if '--xla_force_host_platform_device_count' not in os.environ.get('XLA_FLAGS', ''):
+        jax.config.update('jax_num_cpu_devices', math.gcd(_num_cores(), *batch_sizes))
 
 
 def create_mesh() -> Mesh:
@@ -42,3 +54,9 @@ def split(mesh: Mesh, tree: Any, axis: int = 0) -> Any:
     """Splits `axis` of every array over the devices; each process gives its own rows."""
     place = functools.partial(jax.make_array_from_process_local_data, by_batch(mesh, axis))
     return jax.tree.map(place, tree)
+
+
+def _num_cores() -> int:
+    """The cores that this process may use."""
+    # Not on every platform.
+    return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
