@@ -9,8 +9,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {'main'},
     {'run_lib'},
-    {'experiment', 'metrics', 'plots', 'checkpoints', 'datasets', 'sharding'},
-    {'training', 'images', 'losses', 'sampling', 'likelihood', 'models'},
+    {'experiment', 'metrics', 'plots', 'checkpoints', 'published', 'datasets', 'sharding'},
+    {'training', 'images', 'losses', 'sampling', 'likelihood', 'models', 'torch_zip'},
     {'ode', 'keys'},
     {'parameterization'},
     {'sde_lib'},
