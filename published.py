@@ -5,7 +5,7 @@
     .npz, .safetensors  what this project writes: step, params/<name>, params_ema/<name>
 
 Networks name their parameters as the published flax modules do, so everything here is a flat
-dictionary from such a name ('Conv_0/kernel') to an array, and what remains is to rename PyTorch's.
+dictionary from such a name ('Conv_0/kernel') to an array; `torch_names` renames PyTorch's.
 No file is trusted: none of the readers executes what it reads.
 """
 
@@ -23,6 +23,7 @@ import safetensors.numpy
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+import torch_names
 import torch_zip
 from choices import InputError, choose
 
@@ -238,45 +239,20 @@ def _flatten(tree):
     return {name: np.asarray(value) for name, value in flatten_dict(tree, sep='/').items()}
 
 
-def _count(value):
-    """A number of steps that an int32 holds."""
-    if not 0 <= int(value) < 2**31:
-        raise ValueError(f'step {value}')
-    return int(value)
-
-
-def _lacks(path, error):
-    return InputError(f'{path}: not a published checkpoint; reading it failed at {error}')
-
-
-# PyTorch's names
-
-
 def _from_torch(saved: dict, parts: list[str], path: pathlib.Path) -> Checkpoint:
     try:
-        model = {k.removeprefix('module.'): v for k, v in saved['model'].items()}
-        model = {k: v for k, v in model.items() if k.split('.')[-1] not in BUFFERS}
-        averages = dict(zip(_trained(model), saved['ema']['shadow_params'], strict=True))
+        model = torch_names.parameters(saved['model'])
+        trained = torch_names.trained(model)
+        averages = dict(zip(trained, saved['ema']['shadow_params'], strict=True))
         return Checkpoint(
             step=_count(saved['step']),
-            params=_renamed(model, parts),
-            # Not averaged, because not trained: the frequencies of the noise embedding.
-            ema_params=_renamed(model | averages, parts),
+            params=torch_names.renamed(model, parts),
+            # What is not trained is not averaged.
+            ema_params=torch_names.renamed(model | averages, parts),
             moments=_torch_moments(saved['optimizer'], model, parts),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise _lacks(path, error) from error
-
-
-BUFFERS = ('sigmas',)
-
-
-def _trained(model):
-    """The names of parameters that are trained, in PyTorch's order, which is that of `model`.
-
-    All but the frequencies of the Fourier embedding: the only part that is a bare matrix.
-    """
-    return [name for name in model if not (name.count('.') == 2 and name.endswith('.W'))]
 
 
 def _torch_moments(optimizer, model, parts):
@@ -288,33 +264,19 @@ def _torch_moments(optimizer, model, parts):
     zeros = {name: np.zeros_like(value) for name, value in model.items()}
 
     def of(key):
-        return _renamed(zeros | {names[i]: state[key] for i, state in states.items()}, parts)
+        moments = {names[i]: state[key] for i, state in states.items()}
+        return torch_names.renamed(zeros | moments, parts)
 
     count = max(_count(state['step']) for state in states.values())
     return Moments(count, of('exp_avg'), of('exp_avg_sq'))
 
 
-def _renamed(model: Flat, parts: list[str]) -> Flat:
-    """Parameters of a PyTorch module, renamed and with the axes in the order of flax.
-
-    The PyTorch networks keep their modules in a list, `all_modules`, in the order in which the
-    forward pass calls them; so number i is the i-th part that ours calls.
-    """
-    return dict(_renamed_parameter(name, value, parts) for name, value in model.items())
+def _count(value):
+    """A number of steps that an int32 holds."""
+    if not 0 <= int(value) < 2**31:
+        raise ValueError(f'step {value}')
+    return int(value)
 
 
-def _renamed_parameter(name, value, parts):
-    prefix, *modules, leaf = name.split('.')
-    if prefix != 'all_modules' or not modules or int(modules[0]) >= len(parts):
-        return name, value  # For `fit` to report.
-    owners = [parts[int(modules[0])], *(INNER_NAMES.get(m, m) for m in modules[1:])]
-    if leaf == 'weight':
-        leaf = 'weight' if owners[-1].startswith('Conv2d_') else WEIGHTS[value.ndim]
-        value = value.transpose(AXES[value.ndim])
-    return '/'.join([*owners, leaf]), value
-
-
-INNER_NAMES = {'Conv': 'Conv_0'}  # `Combine` has the one submodule that PyTorch does not number
-# What a weight with so many axes is to flax; and its axes there (OIHW to HWIO, [out, in] turned).
-WEIGHTS = {1: 'scale', 2: 'kernel', 4: 'kernel'}
-AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
+def _lacks(path, error):
+    return InputError(f'{path}: not a published checkpoint; reading it failed at {error}')

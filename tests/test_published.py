@@ -7,6 +7,7 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -14,8 +15,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 import experiment
 import models
 import published
+import run_lib
+import sharding
 from choices import InputError
-from tests import golden, published_config, torch_ncsnpp, torch_writer
+from tests import golden, published_config, tiny_config, torch_ncsnpp, torch_writer
 
 FLAX, TORCH = (
     golden.DATA / name for name in ('published_flax_checkpoint_12', 'published_ncsnpp_ve.pth')
@@ -35,7 +38,10 @@ def outline(network):
 @pytest.fixture(scope='module')
 def output(network, outline):
     """The network's output by the parameters in a file."""
-    apply = jax.jit(lambda params, *inputs: network.network.apply({'params': params}, *inputs))
+    apply = jax.jit(
+        lambda params, *inputs: network.network.apply({'params': params}, *inputs),
+        compiler_options={'xla_backend_optimization_level': 0},  # Compiles in a fraction.
+    )
 
     def of(flat, data):
         return apply(published.fit(flat, outline, 'file'), data['x'], data['labels'])
@@ -150,6 +156,28 @@ def test_averages_and_moments_are_in_the_order_of_trained_parameters(tmp_path):
         np.testing.assert_array_equal(found.ema_params[name], (1 if fixed else 2) * value)
         np.testing.assert_array_equal(found.moments.mean[name], (0 if fixed else 3) * value)
         np.testing.assert_array_equal(found.moments.square[name], (0 if fixed else 4) * value)
+
+
+def test_training_goes_on_with_the_moments_of_adam(tmp_path):
+    config, mesh = tiny_config.get_config(), sharding.create_mesh()
+    network = experiment.create_experiment(config)
+    shapes = published.outline(network.init_params).shapes
+    params = jax.tree.map(lambda p: np.full(p.shape, p.size, np.float32), shapes)
+    moments = jax.tree.map(lambda p: {'grad_ema': 3 * p, 'grad_sq_ema': 4 * p}, params)
+    optimizer = {'target': params, 'state': {'step': 19, 'param_states': moments}}
+    state = {'step': 20, 'optimizer': optimizer, 'params_ema': params}
+    (tmp_path / 'a').write_bytes(serialization.msgpack_serialize(state))
+    run_lib.import_checkpoint(config, tmp_path / 'run', tmp_path / 'a')
+
+    restored = run_lib.restore(config, tmp_path / 'run', network, mesh)
+    (_, mean), (_, square) = (
+        optax.tree.get_all_with_path(restored.opt_state, name)[0] for name in ('mu', 'nu')
+    )
+    jax.tree.map(lambda m, p: np.testing.assert_array_equal(m, 3 * p), mean, params)
+    jax.tree.map(lambda m, p: np.testing.assert_array_equal(m, 4 * p), square, params)
+    counts = optax.tree.get_all_with_path(restored.opt_state, 'count')
+    assert [int(count) for _, count in counts] == [19, 19]  # Of Adam, and of its learning rate.
+    assert restored.step == 20
 
 
 # Shapes
