@@ -73,6 +73,7 @@ def write(path: pathlib.Path, saved: Any) -> None:
 def write_program(path: pathlib.Path, program: bytes, storages: Any = ()) -> None:
     """A zip file of this pickle and these storages."""
     with zipfile.ZipFile(path, 'w') as archive:
+        archive.writestr('archive/version', '3\n')
         archive.writestr('archive/data.pkl', program)
         for key, array in enumerate(storages):
             archive.writestr(f'archive/data/{key}', np.float32(array).tobytes())
