@@ -1,4 +1,4 @@
-"""Trains, evaluates and samples.
+"""Trains, evaluates and samples; imports and exports published checkpoints.
 
 python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=train
 """
@@ -14,10 +14,14 @@ import run_lib
 from choices import InputError
 
 MODES = {'train': run_lib.train, 'eval': run_lib.evaluate, 'sample': run_lib.sample}
+FILE_MODES = {'import': run_lib.import_checkpoint, 'export': run_lib.export_checkpoint}
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run; --config.a.b=VALUE sets b.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files.')
-MODE = flags.DEFINE_enum('mode', 'train', list(MODES), 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', [*MODES, *FILE_MODES], 'What to do.')
+CHECKPOINT = flags.DEFINE_string(
+    'checkpoint', None, 'The published file that --mode=import reads, or that --mode=export writes.'
+)
 flags.mark_flags_as_required(['config', 'workdir'])
 
 
@@ -41,9 +45,16 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         refuse(f'unexpected argument {argv[1]!r}; flags are written --name=value')
+    workdir = pathlib.Path(WORKDIR.value)
+    if (CHECKPOINT.value is None) == (MODE.value in FILE_MODES):
+        has = 'needs a' if MODE.value in FILE_MODES else 'takes no'
+        refuse(f'--checkpoint: --mode={MODE.value} {has} file')
     try:
         run_lib.use_cores(CONFIG.value)
-        MODES[MODE.value](CONFIG.value, pathlib.Path(WORKDIR.value))
+        if MODE.value in FILE_MODES:
+            FILE_MODES[MODE.value](CONFIG.value, workdir, pathlib.Path(CHECKPOINT.value))
+        else:
+            MODES[MODE.value](CONFIG.value, workdir)
     except InputError as error:
         refuse(error)
 

@@ -1,4 +1,5 @@
-"""Training, evaluation and sampling: the only file with loops over steps, clocks and files.
+"""Training, evaluation, sampling and what published checkpoints need: the only file with loops over
+steps, clocks and files.
 
 A workdir holds `config.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
 """
@@ -14,6 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -21,6 +23,7 @@ from tqdm import tqdm
 import datasets
 import images
 import plots
+import published
 import sampling
 import sharding
 import training
@@ -278,6 +281,46 @@ def draw_samples(
             bar.update(min(size, num - i * size))
     seconds = (time.perf_counter() - started) * num / (len(batches) * size)
     return jax.tree.map(lambda *a: np.concatenate(a)[:num], *batches), seconds
+
+
+# Published checkpoints
+
+
+def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
+    """Makes a workdir of a published checkpoint, as if this project had trained it so far."""
+    experiment = create_experiment(config)
+    network = published.outline(experiment.init_params)
+    found = published.read(path, network.parts)
+    params, ema_params = (
+        published.fit(flat, network, f'{name} of {path}')
+        for name, flat in (('params', found.params), ('params_ema', found.ema_params))
+    )
+    opt_state = create_optimizer(config).init(params)
+    if found.moments:
+        mean, square = (
+            published.fit(flat, network, f'the optimiser of {path}')
+            for flat in (found.moments.mean, found.moments.square)
+        )
+        count = jnp.int32(found.moments.count)
+        opt_state = optax.tree.set(opt_state, mu=mean, nu=square, count=count)
+    state = TrainState(jnp.int32(found.step), params, opt_state, ema_params)
+
+    if (workdir / 'checkpoints').exists():
+        raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
+    claim_workdir(config, workdir)
+    with open_checkpoints(config, workdir) as checkpoints:
+        checkpoints.save(jax.device_put(state, sharding.copied(sharding.create_mesh())))
+    optimizer = "Adam's moments" if found.moments else 'a fresh optimiser'
+    print(f'{workdir}: step {found.step}, parameters, their moving average and {optimizer}')
+
+
+def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
+    """Writes parameters and moving average of a checkpoint under their published names."""
+    published.check_writable(path)
+    experiment = create_experiment(config)
+    state = restore(config, workdir, experiment, sharding.create_mesh())
+    published.write(path, int(state.step), state.params, state.ema_params)
+    print(f'{path}: step {int(state.step)}, parameters and their moving average')
 
 
 # Workdirs, data and small change

@@ -15,6 +15,9 @@ import pytest
 from PIL import Image
 
 import metrics
+import run_lib
+from choices import InputError
+from tests import published_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = 'tests/tiny_config.py'
@@ -151,6 +154,52 @@ def test_a_longer_run_continues_a_shorter_one(workdir, cache, tmp_path):
     assert [row['step'] for row in losses(tmp_path) if 'loss' in row] == list(range(4, 41, 4))
 
 
+# Published checkpoints
+
+
+PUBLISHED = 'tests/published_config.py'
+# Compiles several times faster; what is compiled is checked elsewhere.
+UNOPTIMISED = {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
+
+
+def succeed(*flags):
+    """What main.py prints with the config of the published checkpoints."""
+    done = run(*flags, config=PUBLISHED, env=UNOPTIMISED)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_path):
+    first, second, exported = tmp_path / 'first', tmp_path / 'second', tmp_path / 'a.safetensors'
+    published = '--checkpoint=tests/data/published_flax_checkpoint_12'
+    assert "Adam's moments" in succeed('--mode=import', f'--workdir={first}', published)
+    succeed('--mode=sample', f'--workdir={first}', '--config.sampling.corrector=none')
+    drawn = np.load(first / 'samples' / '0600000_pc.npz')['samples']
+    assert drawn.shape == (6, 16, 16, 3)
+    assert drawn.std() > 0
+
+    succeed('--mode=export', f'--workdir={first}', f'--checkpoint={exported}')
+    run_lib.import_checkpoint(published_config.get_config(), second, exported)
+    before, after = arrays(first, 600_000), arrays(second, 600_000)
+    for name, value in before.items():
+        if 'opt_state' not in name:
+            np.testing.assert_array_equal(after[name], value, err_msg=name)
+        elif 'count' in name:
+            assert (value, after[name]) == (600_000, 0)
+    average, live = (before[f"['{kind}']['Conv_0']['kernel']"] for kind in ('ema_params', 'params'))
+    np.testing.assert_array_equal(live, np.float32(1.01) * average)
+    with pytest.raises(InputError, match='first has checkpoints already; import into a new one'):
+        run_lib.import_checkpoint(published_config.get_config(), first, exported)
+
+
+def test_a_pytorch_checkpoint_is_imported_and_evaluated(tmp_path):
+    published = '--checkpoint=tests/data/published_ncsnpp_ve.pth'
+    assert 'a fresh optimiser' in succeed('--mode=import', f'--workdir={tmp_path}', published)
+    succeed('--mode=eval', f'--workdir={tmp_path}')
+    found = json.loads((tmp_path / 'eval' / '1234' / 'metrics.json').read_text())
+    assert found['test_loss'] > 0
+
+
 # Refusals
 
 
@@ -171,7 +220,9 @@ REFUSALS = {
     '--config.sampling.predictor=euler': "sampling.predictor: unknown name 'euler'",
     '--config.data.source=npz:/nowhere.npz': '/nowhere.npz: there is no such file',
     '--config.data.source=cifar100000': 'cifar100000',
-    '--mode=fly': 'train|eval|sample',
+    '--mode=fly': 'train|eval|sample|import|export',
+    '--mode=import': '--checkpoint: --mode=import needs a file',
+    '--checkpoint=tests/data/published_ncsnpp_ve.pth': '--checkpoint: --mode=train takes no file',
     'positional': "unexpected argument 'positional'",
 }
 
@@ -216,6 +267,21 @@ def test_a_workdir_of_another_run_is_refused(workdir):
     assert done.returncode != 0
     assert 'model.nf: 16' in done.stderr
     assert 'trained with 8' in done.stderr
+
+
+def test_a_published_checkpoint_of_another_network_is_refused(tmp_path):
+    """Before a workdir is made."""
+    done = run(
+        '--mode=import',
+        f'--workdir={tmp_path / "new"}',
+        '--checkpoint=tests/data/published_flax_checkpoint_12',
+        '--config.model.nf=16',
+        config=PUBLISHED,
+    )
+    assert done.returncode != 0
+    assert 'GaussianFourierProjection_0/W is (8,), and the network has (16,)' in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / 'new').exists()
 
 
 def test_evaluation_without_training_is_refused(tmp_path):

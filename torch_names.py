@@ -1,0 +1,105 @@
+"""Parameters of score_sde_pytorch's networks under the names, and with the axes, of the flax ones.
+
+The U-Nets (NCSN++, DDPM++, DDPM) keep their modules in one list, `all_modules`, in the order in
+which the forward pass calls them: number i is the i-th part that our network calls, and inside
+modules the names are those of flax. The RefineNets (NCSNv2, NCSN) have names of their own.
+"""
+
+import re
+
+import numpy as np
+
+Flat = dict[str, np.ndarray]
+
+BUFFERS = ('sigmas',)  # saved, and computed from the config by us
+INNER_NAMES = {'Conv': 'Conv_0'}  # `Combine` has the one submodule that PyTorch does not number
+
+# What a `weight` with so many axes is to flax, and its axes there: OIHW to HWIO, matrices turned.
+WEIGHTS = {1: 'scale', 2: 'kernel', 4: 'kernel'}
+AXES = {1: (0,), 2: (1, 0), 4: (2, 3, 1, 0)}
+
+# The stages of RefineNets, in the order of the forward pass; not every network has all.
+RESIDUAL = [f'res{stage}.{i}' for stage in (1, 2, 3, 31, 4, 5) for i in (0, 1)]
+REFINE = [f'refine{stage}' for stage in (1, 2, 31, 3, 4, 5)]
+NORM = ['normalizer']
+
+
+def parameters(state: Flat) -> Flat:
+    """The parameters in a state, in its order: names without 'module.', and no buffers."""
+    names = {name: name.removeprefix('module.') for name in state}
+    return {ours: state[name] for name, ours in names.items() if ours not in BUFFERS}
+
+
+def trained(model: Flat) -> list[str]:
+    """The names of the trained parameters: all but the frequencies of the noise embedding.
+
+    Those are the only `W` of a part itself; parts with projections have `all_modules.N.NIN_0.W`.
+    """
+    return [name for name in model if not re.fullmatch(r'all_modules\.\d+\.W', name)]
+
+
+def renamed(model: Flat, parts: list[str]) -> Flat:
+    """The parameters of a network whose parts, in the order of its calls, are `parts`.
+
+    What has no place in such a network keeps its name.
+    """
+    if any(name.startswith('all_modules.') for name in model):
+        heads = {f'all_modules.{i}': part for i, part in enumerate(parts)}
+        return dict(_in_unet(name, np.asarray(value), heads) for name, value in model.items())
+    heads = _refinenet_heads(model, parts)
+    return dict(_in_refinenet(name, np.asarray(value), heads) for name, value in model.items())
+
+
+def _in_unet(name, value, heads):
+    *modules, leaf = name.split('.')
+    head = '.'.join(modules[:2])
+    if head not in heads:
+        return name, value
+    owners = [heads[head], *(INNER_NAMES.get(module, module) for module in modules[2:])]
+    if leaf == 'weight':
+        leaf = 'weight' if owners[-1].startswith('Conv2d_') else WEIGHTS[value.ndim]
+        value = value.transpose(AXES[value.ndim])
+    return '/'.join([*owners, leaf]), value
+
+
+def _refinenet_heads(model, parts):
+    """Our part for each of PyTorch's."""
+    heads = {'begin_conv': 'Conv_0', 'end_conv': 'Conv_1'}
+    for theirs, kind in ((RESIDUAL, 'ResidualBlock'), (REFINE, 'RefineBlock'), (NORM, 'Norm')):
+        present = [head for head in theirs if any(k.startswith(f'{head}.') for k in model)]
+        heads |= dict(zip(present, [part for part in parts if kind in part], strict=False))
+    return heads
+
+
+def _in_refinenet(name, value, heads):
+    head, inner, leaf = re.fullmatch(r'(res\d+\.\d|\w+)\.?(.*?)\.?(\w*)', name).groups()
+    # Units of the output are counted after those of the inputs: one input, or two.
+    inner = inner.replace('output_convs', f'adapt_convs.{1 if head == "refine1" else 2}')
+    inner, embedded = inner.removesuffix('.embed'), inner.endswith('embed')
+    matches = [(re.fullmatch(pattern, inner), path) for pattern, path in REFINENET.items()]
+    paths = [path(match) for match, path in matches if match]
+    if head not in heads or not paths:
+        return name, value
+    path = paths[0].replace('Norm', heads.get('normalizer', 'Norm_0').removesuffix('_0'))
+    if heads[head].startswith('CondRefine'):
+        path = f'Cond{path}'
+    if embedded:
+        leaf = 'Embed_0/embedding'
+    elif leaf == 'weight':
+        leaf, value = 'kernel', value.transpose(AXES[4])
+    return '/'.join(filter(None, [heads[head], path, leaf])), value
+
+
+# What is where in a part of a RefineNet; Norm stands for its normalisation.
+REFINENET = {
+    r'(?:embed)?': lambda m: '',
+    r'conv([12])': lambda m: f'Conv_{int(m[1]) - 1}',
+    r'conv2\.conv(?:\.1)?': lambda m: 'ConvMeanPool_0/Conv_0',
+    r'shortcut\.conv(?:\.1)?': lambda m: 'ConvMeanPool_1/Conv_0',
+    r'shortcut': lambda m: 'Conv_2',
+    r'normalize([12])': lambda m: f'Norm_{int(m[1]) - 1}',
+    r'adapt_convs\.(\d)\.(\d)_(\d)_(conv|norm)': lambda m: (
+        f'RCUBlock_{m[1]}/{m[4].title()}_{2 * int(m[2]) + int(m[3]) - 3}'
+    ),
+    r'(msf|crp)\.(conv|norm)s\.(\d)': lambda m: f'{m[1].upper()}Block_0/{m[2].title()}_{m[3]}',
+}
