@@ -89,7 +89,8 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     )
     run_steps = jax.jit(training.scan_steps(step_fn), donate_argnums=0)
     test_loss = jax.jit(lambda params, key, batch: loss(params, key, batch, False).mean())
-    draw = jax.jit(sample, static_argnums=2)
+    grid_sharding = sharding.if_divided(mesh, fields.num_samples)
+    draw = jax.jit(sample, static_argnums=2, out_shardings=grid_sharding)
     test_batch = first_batch(test_images, fields.batch_size, mesh)
 
     with open_checkpoints(config, workdir) as checkpoints:

@@ -45,6 +45,11 @@ def by_batch(mesh: Mesh, axis: int = 0) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(*[None] * axis, 'data'))
 
 
+def if_divided(mesh: Mesh, size: int) -> NamedSharding:
+    """Arrays whose first axis has this size: split over the devices if they divide it."""
+    return copied(mesh) if size % mesh.shape['data'] else by_batch(mesh)
+
+
 def copied(mesh: Mesh) -> NamedSharding:
     """Arrays that are whole on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -30,25 +30,25 @@ def get_config() -> ConfigDict:
     config.model.input_fourier = (2, 3, 4, 5, 6, 7)
     config.training.weighting = 'edm'
     config.training.time_sampler = 'log_normal'
-    config.training.log_sigma = (-2.5, 2.0)
+    config.training.log_sigma = (-1.5, 1.7)
 
     config.training.batch_size = 32
-    config.training.num_steps = 1200
+    config.training.num_steps = 1600
     config.training.steps_per_dispatch = 10
     config.training.log_every = 20
     config.training.eval_every = 200
-    config.training.sample_every = 400
-    config.training.num_samples = 25
+    config.training.sample_every = 800
+    config.training.num_samples = 36
     config.training.checkpoint_every = 400
 
-    config.optim.lr = 5e-3
+    config.optim.lr = 6e-3
     config.optim.warmup = 50
     config.optim.cosine_decay = True
     config.optim.ema_rate = 0.99
     config.optim.ema_warmup = True
 
-    config.sampling.steps = 100
-    config.sampling.grid = 'log_snr'
+    config.sampling.steps = 200
+    config.sampling.grid = 'karras'
     config.sampling.predictor = 'ancestral'
     config.sampling.rtol = 1e-2
     config.sampling.atol = 1e-2
