@@ -32,6 +32,7 @@ def data() -> dict:
         'data_dir': placeholder(str),  # where TFDS keeps its data; None: TFDS's own default
         'image_size': (32, 32),  # height, width; others are brought to it as `fit` says
         'channels': 3,
+        'crop_size': placeholder(int),  # side of the square cut from the centre before `fit`
         'fit': 'crop',  # crop the centre | squash: scale both sides | pad with black
         'test_fraction': 0.1,  # held out where the source has no test split
         'random_flip': True,
