@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
             'seed': 42,
             'data': data(),
             'sde': sde(),
-            'model': model(),
+            'model': ncsnpp(),
             'training': training(),
             'optim': optim(),
             'sampling': sampling(),
@@ -55,8 +55,12 @@ def sde() -> dict:
     }
 
 
-def model() -> dict:
-    """The network (fields of models/ncsnpp.py), and how its output becomes a score."""
+# Networks: how the output becomes a score, and the fields of models/<name>.py. An experiment takes
+# one of them as config.model.
+
+
+def ncsnpp() -> dict:
+    """NCSN++ and DDPM++."""
     return {
         'name': 'ncsnpp',
         'parameterization': 'noise',  # noise | score | edm | ddpm | smld: see parameterization.py
@@ -82,6 +86,42 @@ def model() -> dict:
         'num_classes': 0,  # > 0: the network is given the labels of the data
         'input_fourier': (),  # edm: sin and cos of 2^n pi x for each n are input too
     }
+
+
+def ddpm() -> dict:
+    """The U-Net of DDPM."""
+    return {
+        'name': 'ddpm',
+        'parameterization': 'noise',
+        'nf': 128,
+        'ch_mult': (1, 2, 2, 2),
+        'num_res_blocks': 2,
+        'attn_resolutions': (16,),
+        'dropout': 0.1,
+        'resamp_with_conv': True,
+        'conditional': True,
+        'nonlinearity': 'swish',
+        'normalization': 'GroupNorm',
+        'scale_by_sigma': False,
+    }
+
+
+def ncsnv2() -> dict:
+    """The RefineNets of NCSNv2. Their noise levels are those of the SMLD chain."""
+    return {
+        'name': 'ncsnv2_64',  # ncsnv2_64 | ncsnv2_128 | ncsnv2_256: the depth for this image size
+        'parameterization': 'smld',
+        'nf': 128,
+        'normalization': 'InstanceNorm++',
+        'nonlinearity': 'elu',
+        'interpolation': 'bilinear',
+        'scale_by_sigma': True,
+    }
+
+
+def ncsn() -> dict:
+    """The RefineNet of NCSN, which has parameters of its own for every level of the SMLD chain."""
+    return {**ncsnv2(), 'name': 'ncsn', 'scale_by_sigma': False}
 
 
 def training() -> dict:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 import experiment
+from configs import base
 
 ROOT = pathlib.Path(__file__).parent.parent
 EXPERIMENTS = sorted(
@@ -52,9 +53,11 @@ def test_the_mnist_runs_differ_in_the_sde_and_what_depends_on_it():
     assert vp == subvp
 
 
-def test_base_has_every_field_of_the_network():
-    fields = set(importlib.import_module('configs.base').model())
-    network = set(experiment.models.MODELS['ncsnpp'].__dataclass_fields__)
-    # Set by the SDE and the data; `dtype` waits for accelerators.
+@pytest.mark.parametrize('name', experiment.models.MODELS)
+def test_base_has_every_field_of_the_networks_and_no_other(name):
+    fields = set(getattr(base, name.split('_')[0])())
+    network = set(experiment.models.MODELS[name].__dataclass_fields__)
+    # Set by the SDE and the data.
     derived = {'parent', 'name', 'centered', 'sigma_min', 'sigma_max', 'num_scales', 'dtype'}
+    derived |= {'num_classes'} if name == 'ncsn' else set()
     assert network - derived == fields - {'name', 'parameterization'}
