@@ -175,13 +175,18 @@ def _predictor_corrector(fields: ConfigDict, sde: SDE) -> Callable:
     return functools.partial(
         sampling.predictor_corrector,
         sde=sde,
-        times=grid(sde, fields.steps, _or_default(fields.t_min, sde.t_min)),
+        times=grid(sde, fields.steps, _or_default(fields.t_min, _last_time(fields.grid, sde))),
         predictor=predictor and functools.partial(predictor, eta=fields.eta),
         corrector=corrector
         and functools.partial(corrector, snr=fields.snr, batch_mean=fields.batch_mean_norm),
         corrector_steps=fields.corrector_steps,
         denoise=fields.denoise,
     )
+
+
+def _last_time(grid: str, sde: SDE) -> float:
+    """The SDE's t_min; a chain on the uniform grid steps from its lowest level to the data."""
+    return 0.0 if grid == 'uniform' and isinstance(sde, sde_lib.Chain) else sde.t_min
 
 
 def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:

@@ -168,7 +168,8 @@ def sampling() -> dict:
         'method': 'pc',  # pc | ode
         'num_samples': 64,
         'batch_size': 64,
-        't_min': placeholder(float),  # latest time of the reverse solve; None: the SDE's
+        # last time of the reverse solve; None: the SDE's, and for pc on a chain's uniform grid 0
+        't_min': placeholder(float),
         # pc: predictor-corrector
         'steps': 1000,
         'grid': 'uniform',  # uniform | log_snr | karras

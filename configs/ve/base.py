@@ -29,7 +29,6 @@ def chain(config: ConfigDict, sigma_max: float, num_scales: int) -> ConfigDict:
     config.training.time_sampler = 'levels'
     config.training.reduce_mean = False
     config.sampling.steps = num_scales
-    config.sampling.t_min = 0.0  # The data: the last step is that from the lowest level.
     return config
 
 

@@ -24,5 +24,4 @@ def discrete(config: ConfigDict) -> ConfigDict:
     config.training.time_sampler = 'levels'
     config.sampling.predictor = 'ancestral_fixed_large'
     config.sampling.steps = 1000
-    config.sampling.t_min = 0.0  # The data: the last step is that from the lowest level.
     return config
