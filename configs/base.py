@@ -58,6 +58,11 @@ def sde() -> dict:
 # Networks: how the output becomes a score, and the fields of models/<name>.py. An experiment takes
 # one of them as config.model.
 
+COMPUTATION = {
+    'dtype': 'float32',  # float32 | bfloat16: of computation; parameters are float32
+    'remat': False,  # the gradient computes activations again: less memory, more time
+}
+
 
 def ncsnpp() -> dict:
     """NCSN++ and DDPM++."""
@@ -85,6 +90,7 @@ def ncsnpp() -> dict:
         'scale_by_sigma': False,
         'num_classes': 0,  # > 0: the network is given the labels of the data
         'input_fourier': (),  # edm: sin and cos of 2^n pi x for each n are input too
+        **COMPUTATION,
     }
 
 
@@ -103,6 +109,7 @@ def ddpm() -> dict:
         'nonlinearity': 'swish',
         'normalization': 'GroupNorm',
         'scale_by_sigma': False,
+        **COMPUTATION,
     }
 
 
@@ -116,6 +123,7 @@ def ncsnv2() -> dict:
         'nonlinearity': 'elu',
         'interpolation': 'bilinear',
         'scale_by_sigma': True,
+        **COMPUTATION,
     }
 
 

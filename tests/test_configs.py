@@ -107,7 +107,7 @@ def test_base_has_every_field_of_the_networks_and_no_other(model):
     fields = set(getattr(base, model.split('_')[0])())
     network = network_fields(model)
     # Set by the SDE, the data and the parameterisation.
-    derived = SET_BY_SDE | {'parent', 'name', 'centered', 'out_channels', 'dtype'}
+    derived = SET_BY_SDE | {'parent', 'name', 'centered', 'out_channels'}
     derived |= {'num_classes'} if model == 'ncsn' else set()
     assert network - derived == fields - {'name', 'parameterization', 'input_fourier'}
 

@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.model.num_res_blocks = 3
     config.model.attn_resolutions = (32, 16, 8)
     config.model.num_classes = 1000
+    config.model.dtype = 'bfloat16'
     config.optim.lr = 1e-4
     config.sampling.steps = 79
     return config
