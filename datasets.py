@@ -114,6 +114,7 @@ def load(
     test_fraction: float = 0.1,
     fit: str = 'crop',
     data_dir: str | None = None,
+    crop_size: int | None = None,
 ) -> Images:
     """The images of one split of a source.
 
@@ -127,6 +128,8 @@ def load(
         test_fraction: share of the images in a test split that is made here.
         fit: a key of FITS.
         data_dir: where TFDS keeps its data, if not in its own default.
+        crop_size: side of a square that is cut from the centre of each image first, if not None.
+            A side shorter than this stays as it is.
 
     Raises:
         DataError: an argument or a file cannot be used. All broken image files of a small folder,
@@ -139,15 +142,17 @@ def load(
         raise DataError(
             f'data.image_size is {image_size}; two positive numbers, (height, width), needed'
         )
+    if crop_size is not None and crop_size < 1:
+        raise DataError(f'data.crop_size is {crop_size}; a positive number, or None, needed')
     stored = _find(source, split, data_dir)
     chosen = _part(stored.length, split, test_fraction) if stored.undivided else None
     shape = (*image_size, channels)
-    if stored.arrays and stored.arrays[0].shape[1:] == shape:
+    if stored.arrays and stored.arrays[0].shape[1:] == shape and crop_size is None:
         return from_arrays(*(a if chosen is None else a[chosen] for a in stored.arrays))
 
     def read(i):
         image, label = stored.read(i if chosen is None else int(chosen[i]))
-        return _conform(image, shape, fit), label
+        return _conform(image, shape, fit, crop_size), label
 
     return from_reader(read, stored.length if chosen is None else len(chosen), shape)
 
@@ -434,19 +439,30 @@ def _how_to_prepare(name: str, data_dir: str | None) -> str:
 # Size and channels
 
 
-def _conform(image, shape: tuple[int, int, int], fit: str) -> UInt8[np.ndarray, 'h w c']:
+def _conform(
+    image, shape: tuple[int, int, int], fit: str, crop_size: int | None = None
+) -> UInt8[np.ndarray, 'h w c']:
     """An array or a Pillow image, of any size and mode, as an array of the given shape."""
     from PIL import Image
 
     if isinstance(image, np.ndarray):
-        if image.shape == shape:
+        if image.shape == shape and crop_size is None:
             return image
         image = Image.fromarray(image.squeeze(-1) if image.shape[2:] == (1,) else image)
     height, width, channels = shape
     image = _with_channels(image, channels)
+    if crop_size is not None:
+        image = _centre(image, crop_size)
     if image.size != (width, height):
         image = FITS[fit](image, (width, height))
     return np.asarray(image).reshape(shape)
+
+
+def _centre(image, size: int):
+    """The square of this side in the middle, or what the image has of it."""
+    width, height = (min(size, side) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def _with_channels(image, channels: int):

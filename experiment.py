@@ -83,19 +83,24 @@ def create_experiment(config: ConfigDict) -> Experiment:
     for name in ('sigma_min', 'sigma_max', 'num_scales'):
         if isinstance(sde, sde_lib.SMLD):
             fields[name] = getattr(sde, name)
+    if config.model.name == 'ncsn' and isinstance(sde, sde_lib.Chain):
+        fields['num_classes'] = sde.num_scales
+    input_fourier = config.model.get('input_fourier', ())
+    if input_fourier:
+        fields['out_channels'] = config.data.channels
     centered = config.data.centered or config.model.parameterization == 'edm'
-    network = models.create(**fields, centered=centered, out_channels=config.data.channels)
+    network = models.create(**fields, centered=centered)
     network.plan(*config.data.image_size)
     return Experiment(
         sde=sde,
         network=network,
         parameterize=parameterize,
-        input_channels=config.data.channels * (1 + 2 * len(config.model.input_fourier)),
+        input_channels=config.data.channels * (1 + 2 * len(input_fourier)),
         image_shape=(*config.data.image_size, config.data.channels),
         centered=config.data.centered,
         dequantized=config.data.dequantize,
         random_flip=config.data.random_flip,
-        num_classes=config.model.num_classes,
+        num_classes=config.model.get('num_classes', 0),
     )
 
 
@@ -170,13 +175,18 @@ def _predictor_corrector(fields: ConfigDict, sde: SDE) -> Callable:
     return functools.partial(
         sampling.predictor_corrector,
         sde=sde,
-        times=grid(sde, fields.steps, _or_default(fields.t_min, sde.t_min)),
+        times=grid(sde, fields.steps, _or_default(fields.t_min, _last_time(fields.grid, sde))),
         predictor=predictor and functools.partial(predictor, eta=fields.eta),
         corrector=corrector
         and functools.partial(corrector, snr=fields.snr, batch_mean=fields.batch_mean_norm),
         corrector_steps=fields.corrector_steps,
         denoise=fields.denoise,
     )
+
+
+def _last_time(grid: str, sde: SDE) -> float:
+    """The SDE's t_min; a chain on the uniform grid steps from its lowest level to the data."""
+    return 0.0 if grid == 'uniform' and isinstance(sde, sde_lib.Chain) else sde.t_min
 
 
 def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
@@ -231,17 +241,17 @@ def _parameterization(fields: ConfigDict, sde: SDE) -> Callable[[SDE, Network], 
     chain = {'ddpm': sde_lib.DDPM, 'smld': sde_lib.SMLD}.get(name)
     if chain and not isinstance(sde, chain):
         raise InputError(f'model.parameterization: {name!r} needs sde.name = {name!r}')
-    if chain and fields.embedding_type == 'fourier':
+    if chain and fields.get('embedding_type') == 'fourier':
         raise InputError(
             f"model.embedding_type: 'fourier' takes the logarithm of a noise level, and {name!r} "
             "labels start at 0; 'positional' is needed"
         )
-    if fields.scale_by_sigma and name not in ('score', 'smld'):
+    if fields.get('scale_by_sigma') and name not in ('score', 'smld'):
         raise InputError(
             f'model.scale_by_sigma: True needs a network that is told sigma; parameterization '
             f"{name!r} does not, 'score' and 'smld' do"
         )
-    if fields.input_fourier:
+    if fields.get('input_fourier'):
         if name != 'edm':
             raise InputError(
                 f"model.input_fourier: {fields.input_fourier} needs parameterization 'edm', "

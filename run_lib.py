@@ -381,6 +381,7 @@ def load_images(config: ConfigDict, split: str) -> datasets.Images:
         fields.test_fraction,
         fields.fit,
         fields.data_dir,
+        fields.crop_size,
     )
 
 

@@ -9,6 +9,7 @@ down to t_min:
 Noise is drawn per image, from a key of its own: image i of a batch is the same whatever the batch.
 """
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -201,23 +202,35 @@ def predictor_corrector(
     `predictor(sde, score_fn, noise, x, t, s)` and `corrector` likewise, or None. `denoise` returns
     the last state without the noise of its last step. One network evaluation per step of each kind.
     """
-    steps = [corrector] * corrector_steps * (corrector is not None)
-    steps += [predictor] * (predictor is not None)
+    corrections = corrector_steps if corrector is not None else 0
+    steps_per_time = corrections + (predictor is not None)
     image_keys = keys.per_image(key, shape[0])
 
     def advance(state, scanned):
         i, t, s = scanned
         t, s = jnp.full(shape[0], t), jnp.full(shape[0], s)
-        for j, step in enumerate(steps):
-            noise = keys.normal(image_keys, 1 + i * len(steps) + j, shape[1:])
-            state = step(sde, score_fn, noise, state.x, t, s)
+        take = functools.partial(_take, sde, score_fn, image_keys, t, s)
+        first = 1 + i * steps_per_time
+        if corrector is not None:
+            # A loop, so that NCSN's 100 corrections are not 100 copies of the network.
+            state = lax.fori_loop(
+                0, corrections, lambda j, state: take(corrector, first + j, state), state
+            )
+        if predictor is not None:
+            state = take(predictor, first + corrections, state)
         return state, None
 
     x = sde.prior_std * keys.normal(image_keys, 0, shape[1:])
     num_steps = times.shape[0] - 1
     state, _ = lax.scan(advance, Step(x, x), (jnp.arange(num_steps), times[:-1], times[1:]))
-    nfe = jnp.full(shape[0], num_steps * len(steps))
+    nfe = jnp.full(shape[0], num_steps * steps_per_time)
     return Samples(state.x_mean if denoise else state.x, nfe)
+
+
+def _take(sde, score_fn, image_keys, t, s, step, index, state) -> Step:
+    """The state after one predictor or corrector step, with the noise of this index."""
+    noise = keys.normal(image_keys, index, state.x.shape[1:])
+    return step(sde, score_fn, noise, state.x, t, s)
 
 
 def probability_flow(

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
             'seed': 42,
             'data': data(),
             'sde': sde(),
-            'model': model(),
+            'model': ncsnpp(),
             'training': training(),
             'optim': optim(),
             'sampling': sampling(),
@@ -32,6 +32,7 @@ def data() -> dict:
         'data_dir': placeholder(str),  # where TFDS keeps its data; None: TFDS's own default
         'image_size': (32, 32),  # height, width; others are brought to it as `fit` says
         'channels': 3,
+        'crop_size': placeholder(int),  # side of the square cut from the centre before `fit`
         'fit': 'crop',  # crop the centre | squash: scale both sides | pad with black
         'test_fraction': 0.1,  # held out where the source has no test split
         'random_flip': True,
@@ -54,8 +55,17 @@ def sde() -> dict:
     }
 
 
-def model() -> dict:
-    """The network (fields of models/ncsnpp.py), and how its output becomes a score."""
+# Networks: how the output becomes a score, and the fields of models/<name>.py. An experiment takes
+# one of them as config.model.
+
+COMPUTATION = {
+    'dtype': 'float32',  # float32 | bfloat16: of computation; parameters are float32
+    'remat': False,  # the gradient computes activations again: less memory, more time
+}
+
+
+def ncsnpp() -> dict:
+    """NCSN++ and DDPM++."""
     return {
         'name': 'ncsnpp',
         'parameterization': 'noise',  # noise | score | edm | ddpm | smld: see parameterization.py
@@ -80,7 +90,46 @@ def model() -> dict:
         'scale_by_sigma': False,
         'num_classes': 0,  # > 0: the network is given the labels of the data
         'input_fourier': (),  # edm: sin and cos of 2^n pi x for each n are input too
+        **COMPUTATION,
     }
+
+
+def ddpm() -> dict:
+    """The U-Net of DDPM."""
+    return {
+        'name': 'ddpm',
+        'parameterization': 'noise',
+        'nf': 128,
+        'ch_mult': (1, 2, 2, 2),
+        'num_res_blocks': 2,
+        'attn_resolutions': (16,),
+        'dropout': 0.1,
+        'resamp_with_conv': True,
+        'conditional': True,
+        'nonlinearity': 'swish',
+        'normalization': 'GroupNorm',
+        'scale_by_sigma': False,
+        **COMPUTATION,
+    }
+
+
+def ncsnv2() -> dict:
+    """The RefineNets of NCSNv2. Their noise levels are those of the SMLD chain."""
+    return {
+        'name': 'ncsnv2_64',  # ncsnv2_64 | ncsnv2_128 | ncsnv2_256: the depth for this image size
+        'parameterization': 'smld',
+        'nf': 128,
+        'normalization': 'InstanceNorm++',
+        'nonlinearity': 'elu',
+        'interpolation': 'bilinear',
+        'scale_by_sigma': True,
+        **COMPUTATION,
+    }
+
+
+def ncsn() -> dict:
+    """The RefineNet of NCSN, which has parameters of its own for every level of the SMLD chain."""
+    return {**ncsnv2(), 'name': 'ncsn', 'scale_by_sigma': False}
 
 
 def training() -> dict:
@@ -127,7 +176,8 @@ def sampling() -> dict:
         'method': 'pc',  # pc | ode
         'num_samples': 64,
         'batch_size': 64,
-        't_min': placeholder(float),  # latest time of the reverse solve; None: the SDE's
+        # last time of the reverse solve; None: the SDE's, and for pc on a chain's uniform grid 0
+        't_min': placeholder(float),
         # pc: predictor-corrector
         'steps': 1000,
         'grid': 'uniform',  # uniform | log_snr | karras

@@ -246,6 +246,29 @@ def test_fits_crop_the_centre_squash_or_pad(tmp_path, fit, first, last):
         np.testing.assert_allclose(image[5, 1:-1], expected[1:-1], atol=0.51)
 
 
+@pytest.mark.parametrize('kind', ['npz', 'folder'])
+@pytest.mark.parametrize('image_size', [(4, 4), (6, 9)])
+def test_a_square_is_cut_from_the_centre_before_images_are_fitted(tmp_path, kind, image_size):
+    pixels = np.random.RandomState(0).randint(0, 256, (6, 9, 3), np.uint8)
+    for i in range(2):
+        save(tmp_path / f'{i}.png', pixels)
+    source = save_npz(tmp_path / 'x.npz', images=np.stack([pixels] * 2))
+    source = source if kind == 'npz' else f'folder:{tmp_path}'
+    cut = datasets.load(source, 'train', image_size, 3, 0.5, crop_size=4)[0]['image']
+    square = save_npz(tmp_path / 'y.npz', images=np.stack([pixels[1:5, 2:6]] * 2))
+    expected = datasets.load(square, 'train', image_size, 3, 0.5)[0]['image']
+    np.testing.assert_array_equal(cut, expected)
+    if image_size == (4, 4):
+        np.testing.assert_array_equal(cut, pixels[1:5, 2:6])
+
+
+def test_a_side_shorter_than_the_square_stays(tmp_path):
+    pixels = np.random.RandomState(0).randint(0, 256, (3, 9, 3), np.uint8)
+    source = save_npz(tmp_path / 'x.npz', images=np.stack([pixels] * 2))
+    image = datasets.load(source, 'train', (3, 5), 3, 0.5, crop_size=5)[0]['image']
+    np.testing.assert_array_equal(image, pixels[:, 2:7])
+
+
 def test_images_of_the_right_size_are_not_resampled(tmp_path):
     noise = np.random.RandomState(0).randint(0, 256, (4, 9, 7, 3), np.uint8)
     for i in range(4):
@@ -451,6 +474,7 @@ def test_unknown_sources_are_refused_with_similar_and_known_ones(source, message
         ({'channels': 2}, 'channels is 2; allowed: 1, 3'),
         ({'fit': 'zoom'}, "fit is 'zoom'; allowed: 'crop', 'squash', 'pad'"),
         ({'image_size': (0, 8)}, r'image_size is \(0, 8\); two positive'),
+        ({'crop_size': 0}, 'crop_size is 0; a positive number, or None'),
         ({'test_fraction': 0.0}, 'test_fraction is 0.0, which makes a test split of 0 of 1,797'),
         ({'test_fraction': 1.5}, 'test_fraction is 1.5'),
     ],

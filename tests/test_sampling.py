@@ -239,6 +239,20 @@ def test_nfe_is_the_number_of_network_calls(sampler, expected):
     assert expected in (None, len(calls))
 
 
+def test_many_corrections_are_no_larger_a_program_than_one():
+    calls = []
+
+    def score_fn(x, t):
+        calls.append(1)
+        return -x
+
+    corrector = SAMPLERS['pc'].keywords['corrector']
+    sample = predictor_corrector(sde_lib.VP(), None, corrector, 20, corrector_steps=100)
+    drawn = jax.eval_shape(lambda key: sample(key, score_fn, (1, 2)), jax.random.key(0))
+    assert drawn.x.shape == (1, 2)
+    assert len(calls) <= 3  # JAX traces the body of a loop more than once.
+
+
 @pytest.mark.parametrize('grid', sampling.TIME_GRIDS.values())
 @pytest.mark.parametrize('name', ['vp', 've', 'edm', 'cosine'])
 def test_grids_fall_from_the_end_to_t_min(name, grid):

@@ -1,0 +1,1 @@
+"""Preconditioned networks (Karras et al. 2022)."""

@@ -1,0 +1,18 @@
+"""CIFAR-10, DDPM++ with the preconditioning of EDM.
+
+Karras et al. 2022: FID 1.97 with 35 evaluations, with their augmentation and sampler.
+
+Class-conditional, FID 1.79 there: --config.model.num_classes=10.
+
+python main.py --mode=train --workdir=runs/edm_cifar10_ddpmpp --config=configs/edm/cifar10_ddpmpp.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cifar10
+from configs.edm import base
+
+
+def get_config() -> ConfigDict:
+    """The whole experiment."""
+    return base.cifar10(cifar10.ddpmpp())

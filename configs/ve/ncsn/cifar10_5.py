@@ -1,0 +1,16 @@
+"""CIFAR-10, NCSN with technique 5 of NCSNv2: the moving average.
+
+Repaired: the published file names no number of classes.
+
+python main.py --mode=train --workdir=runs/ve_ncsn_cifar10_5 --config=configs/ve/ncsn/cifar10_5.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cifar10
+from configs.ve.ncsn import base
+
+
+def get_config() -> ConfigDict:
+    """The whole experiment."""
+    return base.technique_5(base.plain(cifar10.get_config()))

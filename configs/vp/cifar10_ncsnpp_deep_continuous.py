@@ -1,0 +1,15 @@
+r"""CIFAR-10, NCSN++ (deep), VP SDE.
+
+python main.py --mode=train --workdir=runs/vp_cifar10_ncsnpp_deep_continuous \
+    --config=configs/vp/cifar10_ncsnpp_deep_continuous.py
+"""
+
+from ml_collections import ConfigDict
+
+from configs import cifar10
+from configs.vp import base
+
+
+def get_config() -> ConfigDict:
+    """The whole experiment."""
+    return base.continuous(cifar10.deep(cifar10.ncsnpp()))
