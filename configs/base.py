@@ -80,6 +80,8 @@ def model() -> dict:
         'scale_by_sigma': False,
         'num_classes': 0,  # > 0: the network is given the labels of the data
         'input_fourier': (),
+        'dtype': 'float32',  # float32 | bfloat16: of computation; parameters are float32
+        'remat': False,  # the gradient computes activations again: less memory, more time
     }
 
 

@@ -55,6 +55,6 @@ def test_the_mnist_runs_differ_in_the_sde_and_what_depends_on_it():
 def test_base_has_every_field_of_the_network():
     fields = set(importlib.import_module('configs.base').model())
     network = set(experiment.models.MODELS['ncsnpp'].__dataclass_fields__)
-    # Set by the SDE and the data; `dtype` waits for accelerators.
-    derived = {'parent', 'name', 'centered', 'sigma_min', 'sigma_max', 'num_scales', 'dtype'}
+    # Set by the SDE and the data.
+    derived = {'parent', 'name', 'centered', 'sigma_min', 'sigma_max', 'num_scales'}
     assert network - derived == fields - {'name', 'parameterization'}
