@@ -6,6 +6,7 @@ from typing import Any
 import flax.linen as nn
 
 from choices import choose
+from models.ddpm import DDPM
 from models.ncsnpp import NCSNpp
 
 
@@ -19,4 +20,7 @@ def create(name: str, **fields: Any) -> nn.Module:
     return network(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
-MODELS: dict[str, type[nn.Module]] = {'ncsnpp': NCSNpp}
+MODELS: dict[str, type[nn.Module]] = {
+    'ncsnpp': NCSNpp,
+    'ddpm': DDPM,
+}
