@@ -7,7 +7,9 @@ import flax.linen as nn
 
 from choices import choose
 from models.ddpm import DDPM
+from models.ncsn import NCSN
 from models.ncsnpp import NCSNpp
+from models.ncsnv2 import NCSNv2For64, NCSNv2For128, NCSNv2For256
 
 
 def create(name: str, **fields: Any) -> nn.Module:
@@ -23,4 +25,8 @@ def create(name: str, **fields: Any) -> nn.Module:
 MODELS: dict[str, type[nn.Module]] = {
     'ncsnpp': NCSNpp,
     'ddpm': DDPM,
+    'ncsnv2_64': NCSNv2For64,
+    'ncsnv2_128': NCSNv2For128,
+    'ncsnv2_256': NCSNv2For256,
+    'ncsn': NCSN,
 }
