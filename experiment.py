@@ -50,8 +50,8 @@ class Experiment:
     def init_params(self, key: Key[Array, '']) -> Params:
         """Initial parameters of the network."""
         x, t = jnp.zeros((1, *self.image_shape)), jnp.full(1, self.sde.T)
-        classes = jnp.zeros(1, jnp.int32) if self.num_classes else None
-        return self.network.init(key, x, t, classes)['params']
+        given = {'classes': jnp.zeros(1, jnp.int32)} if self.num_classes else {}
+        return self.network.init(key, x, t, **given)['params']
 
     def score_fn(
         self, params: Params, classes: Array | None = None, dropout_key: Array | None = None
@@ -59,10 +59,12 @@ class Experiment:
         """The network's score; `classes` is one for each image or one for all; a key drops out."""
 
         def network(x, labels):
-            given = None if classes is None else jnp.broadcast_to(classes, x.shape[:1])
+            # Networks that know of no classes have no such argument.
+            given = {} if classes is None else {'classes': jnp.broadcast_to(classes, x.shape[:1])}
             rngs = None if dropout_key is None else {'dropout': dropout_key}
+            train = dropout_key is not None
             return self.network.apply(
-                {'params': params}, x, labels, given, train=dropout_key is not None, rngs=rngs
+                {'params': params}, x, labels, train=train, rngs=rngs, **given
             )
 
         return parameterization.score_function(self.parameterization, self.sde, network)
@@ -84,6 +86,10 @@ def create_experiment(config: ConfigDict) -> Experiment:
     centered = config.data.centered or config.model.parameterization == 'edm'
     network = models.create(**fields, centered=centered)
     network.plan(*config.data.image_size)
+    num_classes = getattr(network, 'num_classes', 0)
+    if network.integer_labels and hasattr(network, 'num_classes'):
+        _check_levels(num_classes, sde)
+        num_classes = 0  # These are levels of the chain, and not classes of images.
     return Experiment(
         sde=sde,
         network=network,
@@ -92,7 +98,7 @@ def create_experiment(config: ConfigDict) -> Experiment:
         centered=config.data.centered,
         dequantized=config.data.dequantize,
         random_flip=config.data.random_flip,
-        num_classes=config.model.num_classes,
+        num_classes=num_classes,
     )
 
 
@@ -227,15 +233,35 @@ def _check_parameterization(fields: ConfigDict, sde: SDE) -> None:
     chain = {'ddpm': sde_lib.DDPM, 'smld': sde_lib.SMLD}.get(name)
     if chain and not isinstance(sde, chain):
         raise InputError(f'model.parameterization: {name!r} needs sde.name = {name!r}')
-    if chain and fields.embedding_type == 'fourier':
+    if not chain and choose(models.MODELS, fields.name, 'model.name').integer_labels:
+        raise InputError(
+            f'model.parameterization: {name!r} gives continuous labels, and {fields.name!r} takes '
+            "the levels of a chain, as 'smld' and 'ddpm' give"
+        )
+    fourier = fields.get('embedding_type') == 'fourier'
+    if chain and fourier:
         raise InputError(
             f"model.embedding_type: 'fourier' takes the logarithm of a noise level, and {name!r} "
             "labels start at 0; 'positional' is needed"
         )
-    if fields.scale_by_sigma and name not in ('score', 'smld'):
+    if fields.get('scale_by_sigma') and name not in ('score', 'smld'):
         raise InputError(
             f'model.scale_by_sigma: True needs a network that is told sigma; parameterization '
             f"{name!r} does not, 'score' and 'smld' do"
+        )
+    if fields.get('scale_by_sigma') and name == 'score' and not fourier:
+        raise InputError(
+            "model.scale_by_sigma: the sigma of parameterization 'score' is known to networks with "
+            "the 'fourier' embedding; others look it up by the level of a chain, 'smld'"
+        )
+
+
+def _check_levels(num_classes: int, sde: SDE) -> None:
+    """For a network with parameters for each of `num_classes` levels."""
+    if num_classes != sde.num_scales:
+        raise InputError(
+            f'model.num_classes: {num_classes}, and the chain has {sde.num_scales} levels; '
+            'this network needs as many classes'
         )
 
 
