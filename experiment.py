@@ -52,8 +52,8 @@ class Experiment:
         """Initial parameters of the network."""
         x = jnp.zeros((1, *self.image_shape[:2], self.input_channels))
         t = jnp.full(1, self.sde.T)
-        classes = jnp.zeros(1, jnp.int32) if self.num_classes else None
-        return self.network.init(key, x, t, classes)['params']
+        given = {'classes': jnp.zeros(1, jnp.int32)} if self.num_classes else {}
+        return self.network.init(key, x, t, **given)['params']
 
     def score_fn(
         self, params: Params, classes: Array | None = None, dropout_key: Array | None = None
@@ -61,10 +61,12 @@ class Experiment:
         """The network's score; `classes` is one for each image or one for all; a key drops out."""
 
         def network(x, labels):
-            given = None if classes is None else jnp.broadcast_to(classes, x.shape[:1])
+            # Networks that know of no classes have no such argument.
+            given = {} if classes is None else {'classes': jnp.broadcast_to(classes, x.shape[:1])}
             rngs = None if dropout_key is None else {'dropout': dropout_key}
+            train = dropout_key is not None
             return self.network.apply(
-                {'params': params}, x, labels, given, train=dropout_key is not None, rngs=rngs
+                {'params': params}, x, labels, train=train, rngs=rngs, **given
             )
 
         return self.parameterize(self.sde, network)
@@ -83,7 +85,8 @@ def create_experiment(config: ConfigDict) -> Experiment:
     for name in ('sigma_min', 'sigma_max', 'num_scales'):
         if isinstance(sde, sde_lib.SMLD):
             fields[name] = getattr(sde, name)
-    if config.model.name == 'ncsn' and isinstance(sde, sde_lib.Chain):
+    # Of NCSN, levels are the classes.
+    if config.model.name == 'ncsn':
         fields['num_classes'] = sde.num_scales
     input_fourier = config.model.get('input_fourier', ())
     if input_fourier:
@@ -241,7 +244,13 @@ def _parameterization(fields: ConfigDict, sde: SDE) -> Callable[[SDE, Network], 
     chain = {'ddpm': sde_lib.DDPM, 'smld': sde_lib.SMLD}.get(name)
     if chain and not isinstance(sde, chain):
         raise InputError(f'model.parameterization: {name!r} needs sde.name = {name!r}')
-    if chain and fields.get('embedding_type') == 'fourier':
+    if not chain and choose(models.MODELS, fields.name, 'model.name').integer_labels:
+        raise InputError(
+            f'model.parameterization: {name!r} gives continuous labels, and {fields.name!r} takes '
+            "the levels of a chain, as 'smld' and 'ddpm' give"
+        )
+    fourier = fields.get('embedding_type') == 'fourier'
+    if chain and fourier:
         raise InputError(
             f"model.embedding_type: 'fourier' takes the logarithm of a noise level, and {name!r} "
             "labels start at 0; 'positional' is needed"
@@ -250,6 +259,11 @@ def _parameterization(fields: ConfigDict, sde: SDE) -> Callable[[SDE, Network], 
         raise InputError(
             f'model.scale_by_sigma: True needs a network that is told sigma; parameterization '
             f"{name!r} does not, 'score' and 'smld' do"
+        )
+    if fields.get('scale_by_sigma') and name == 'score' and not fourier:
+        raise InputError(
+            "model.scale_by_sigma: the sigma of parameterization 'score' is known to networks with "
+            "the 'fourier' embedding; others look it up by the level of a chain, 'smld'"
         )
     if fields.get('input_fourier'):
         if name != 'edm':

@@ -6,7 +6,10 @@ from typing import Any
 import flax.linen as nn
 
 from choices import choose
+from models.ddpm import DDPM
+from models.ncsn import NCSN
 from models.ncsnpp import NCSNpp
+from models.ncsnv2 import NCSNv2For64, NCSNv2For128, NCSNv2For256
 
 
 def create(name: str, **fields: Any) -> nn.Module:
@@ -19,4 +22,11 @@ def create(name: str, **fields: Any) -> nn.Module:
     return network(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
-MODELS: dict[str, type[nn.Module]] = {'ncsnpp': NCSNpp}
+MODELS: dict[str, type[nn.Module]] = {
+    'ncsnpp': NCSNpp,
+    'ddpm': DDPM,
+    'ncsnv2_64': NCSNv2For64,
+    'ncsnv2_128': NCSNv2For128,
+    'ncsnv2_256': NCSNv2For256,
+    'ncsn': NCSN,
+}

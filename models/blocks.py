@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
+from choices import InputError
 from models import resampling
 from models.convolution import Conv, Image, Kernel, conv2d, conv2d_stride2
 from models.layers import (
@@ -25,6 +27,43 @@ Output = Float[Array, 'batch _ _ _']
 Tokens = Float[Array, 'batch pixels channels']
 
 
+class Level(NamedTuple):
+    """One resolution of a U-Net."""
+
+    height: int
+    width: int
+    features: int
+    attention: bool
+    finest: bool
+    coarsest: bool
+
+
+def unet_levels(
+    nf: int, ch_mult: tuple[int, ...], attn_resolutions: tuple[int, ...], height: int, width: int
+) -> tuple[Level, ...]:
+    """The levels for images of this size, finest first; raises InputError if it cannot be halved.
+
+    Attention is at levels whose height is one of `attn_resolutions`.
+    """
+    last = len(ch_mult) - 1
+    if height % 2**last or width % 2**last:
+        raise InputError(
+            f'ch_mult: {last + 1} levels need height and width to be multiples of {2**last}, '
+            f'and images are {height}x{width}'
+        )
+    return tuple(
+        Level(
+            height=height >> i,
+            width=width >> i,
+            features=nf * multiple,
+            attention=(height >> i) in attn_resolutions,
+            finest=i == 0,
+            coarsest=i == last,
+        )
+        for i, multiple in enumerate(ch_mult)
+    )
+
+
 class ResnetBlockDDPMpp(nn.Module):
     """The residual block of DDPM: two convolutions; levels change size between blocks."""
 
@@ -37,7 +76,8 @@ class ResnetBlockDDPMpp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image, temb: Embedding | None = None, train: bool = False) -> Output:
-        h = _convolve_twice(self, GroupNorm(self.act, dtype=self.dtype)(x), temb, train)
+        norm = functools.partial(GroupNorm, dtype=self.dtype)
+        h = convolve_twice(self, norm, norm(self.act)(x), temb, train)
         if x.shape[-1] != self.features:
             x = NIN(self.features, dtype=self.dtype)(x)
         return residual_sum(x, h, self.rescale)
@@ -57,20 +97,27 @@ class ResnetBlockBigGANpp(nn.Module):
     @nn.compact
     def __call__(self, x: Image, temb: Embedding | None = None, train: bool = False) -> Output:
         op = conv2d if self.resample is None else resampling.resampled_conv(self.resample)
-        h = GroupNorm(self.act, dtype=self.dtype)(x)
-        h = _convolve_twice(self, h, temb, train, op)
+        norm = functools.partial(GroupNorm, dtype=self.dtype)
+        h = convolve_twice(self, norm, norm(self.act)(x), temb, train, op)
         if self.resample is not None or x.shape[-1] != self.features:
             conv = Conv(self.features, 1, op, initializer(), self.dtype)
             x = conv(x)
         return residual_sum(x, h, self.rescale)
 
 
-def _convolve_twice(block, h, temb, train, op=conv2d):
-    """What both kinds share: convolution, time embedding, normalisation, dropout, convolution."""
+def convolve_twice(
+    block: nn.Module,
+    norm: Callable[[Activation], nn.Module],
+    h: Image,
+    temb: Embedding | None,
+    train: bool,
+    op: Callable[[Image, Kernel], Array] = conv2d,
+) -> Output:
+    """What all kinds share: convolution, time embedding, normalisation, dropout, convolution."""
     h = Conv(block.features, 3, op, initializer(), block.dtype)(h)
     if temb is not None:
         h += dense(block.features, block.dtype)(block.act(temb))[:, None, None]
-    h = GroupNorm(block.act, dtype=block.dtype)(h)
+    h = norm(block.act)(h)
     h = nn.Dropout(block.dropout, deterministic=not train)(h)
     return Conv(block.features, 3, conv2d, initializer(block.init_scale), block.dtype)(h)
 
@@ -84,12 +131,16 @@ class AttnBlockpp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Image) -> Image:
-        b, height, width, c = x.shape
-        h = GroupNorm(dtype=self.dtype)(x)
-        projections = [NIN(c, dtype=self.dtype)(h) for _ in range(3)]
-        q, k, v = (p.reshape(b, height * width, c) for p in projections)
-        h = attend(q, k, v).reshape(x.shape)
-        return residual_sum(x, NIN(c, self.init_scale, self.dtype)(h), self.rescale)
+        h = attention_residual(GroupNorm(dtype=self.dtype)(x), self.init_scale, self.dtype)
+        return residual_sum(x, h, self.rescale)
+
+
+def attention_residual(h: Image, init_scale: float, dtype: DTypeLike) -> Image:
+    """Projections of normalised `h` to queries, keys and values; attention; a projection."""
+    b, height, width, c = h.shape
+    projections = [NIN(c, dtype=dtype)(h) for _ in range(3)]
+    q, k, v = (p.reshape(b, height * width, c) for p in projections)
+    return NIN(c, init_scale, dtype)(attend(q, k, v).reshape(h.shape))
 
 
 def attend(q: Tokens, k: Tokens, v: Tokens) -> Tokens:

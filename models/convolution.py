@@ -9,6 +9,7 @@ only plain NHWC convolutions are fast there. The two primitives are lowered to n
 the transposes of each are conv2d and weight_gradient again, so are derivatives of any order.
 """
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -51,6 +52,22 @@ def conv2d_stride2(x: Image, w: Kernel, padding: Padding = 'SAME') -> Output:
     return conv2d(space_to_depth(x), cells.reshape(u // 2, v // 2, 4 * c, o), 'VALID')
 
 
+def dilated_conv2d(x: Image, w: Kernel, dilation: int) -> Output:
+    """The convolution with `dilation` - 1 zeros between any two taps of `w`, padded to keep size.
+
+    Pixels that are multiples of `dilation` apart meet each other only: each set of them is an image
+    of its own, so that this is a dense convolution of more and smaller images.
+    """
+    b, height, width, c = x.shape
+    rows, columns = (math.ceil(n / dilation) for n in (height, width))
+    excess = dilation * rows - height, dilation * columns - width
+    x = jnp.pad(x, ((0, 0), (0, excess[0]), (0, excess[1]), (0, 0)))
+    x = x.reshape(b, rows, dilation, columns, dilation, c).transpose(0, 2, 4, 1, 3, 5)
+    y = conv2d(x.reshape(-1, rows, columns, c), w)
+    y = y.reshape(b, dilation, dilation, rows, columns, -1).transpose(0, 3, 1, 4, 2, 5)
+    return y.reshape(b, dilation * rows, dilation * columns, -1)[:, :height, :width]
+
+
 def space_to_depth(x: Image) -> Float[Array, 'batch _ _ _']:
     """Each 2x2 cell of pixels as one pixel of four times the channels, in row-major order."""
     b, h, w, c = x.shape
@@ -66,7 +83,7 @@ def depth_to_space(x: Image) -> Float[Array, 'batch _ _ _']:
 
 
 class Conv(nn.Module):
-    """A convolution with bias; parameters `kernel` [size, size, channels, features] and `bias`.
+    """A convolution; parameters `kernel` [size, size, channels, features] and `bias`, if any.
 
     `op` is what it does with the kernel: `conv2d`, or the same fused with a change of size.
     """
@@ -76,13 +93,16 @@ class Conv(nn.Module):
     op: Callable[[Image, Kernel], Array] = conv2d
     kernel_init: Callable = nn.initializers.lecun_normal()
     dtype: DTypeLike = jnp.float32
+    bias_init: Callable | None = nn.initializers.zeros  # None: there is no bias
 
     @nn.compact
     def __call__(self, x: Image) -> Float[Array, 'batch _ _ features']:
         shape = (self.size, self.size, x.shape[-1], self.features)
         kernel = self.param('kernel', self.kernel_init, shape)
-        bias = self.param('bias', nn.initializers.zeros, (self.features,))
         y = self.op(x.astype(self.dtype), kernel.astype(self.dtype))
+        if self.bias_init is None:
+            return y
+        bias = self.param('bias', self.bias_init, (self.features,))
         return y + bias.astype(self.dtype)
 
 

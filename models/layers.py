@@ -11,14 +11,16 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, DTypeLike, Float
+from jaxtyping import Array, DTypeLike, Float, Int
 
 from choices import InputError
 from models.convolution import Image, conv2d
 
 Activation = Callable[[Array], Array]
 Moments = Float[Array, 'batch 1 1 channels']
+Labels = Float[Array, 'batch'] | Int[Array, 'batch']
 
 
 def initializer(scale: float = 1.0) -> nn.initializers.Initializer:
@@ -35,22 +37,24 @@ class GroupNorm(nn.Module):
     """act(scale (x - mean) / sqrt(var + epsilon) + bias), moments over pixels and groups of
     channels.
 
-    One affine map per image and channel. Groups have four channels, or more than that where there
-    would be over 32 groups.
+    One affine map per image and channel. By default groups have four channels, or more than that
+    where there would be over 32 groups.
     """
 
     act: Activation = lambda x: x
     epsilon: float = 1e-6
     dtype: DTypeLike = jnp.float32
+    num_groups: int | None = None
 
     @nn.compact
     def __call__(self, x: Image) -> Image:
         channels = x.shape[-1]
-        num_groups = min(channels // 4, 32)
+        num_groups = self.num_groups or min(channels // 4, 32)
         if num_groups == 0 or channels % num_groups:
+            known = self.num_groups or '4, and of 32 from 128 on,'
             raise InputError(
                 f'nf, ch_mult: {channels} channels do not divide into {num_groups or "any"} groups '
-                'for GroupNorm; multiples of 4, and of 32 from 128 on, do'
+                f'for GroupNorm; multiples of {known} do'
             )
         scale = self.param('scale', nn.initializers.ones, (channels,))
         bias = self.param('bias', nn.initializers.zeros, (channels,))
@@ -126,6 +130,14 @@ def positional_embedding(
     return jnp.pad(embedding, ((0, 0), (0, size % 2)))
 
 
+def level_sigmas(
+    labels: Labels, sigma_min: float, sigma_max: float, num_scales: int
+) -> Float[Array, 'batch 1 1 1']:
+    """Number `labels` of the SMLD levels, which fall geometrically from sigma_max to sigma_min."""
+    sigmas = jnp.asarray(np.geomspace(sigma_max, sigma_min, num_scales), jnp.float32)
+    return sigmas[labels.astype(jnp.int32)][:, None, None, None]
+
+
 def residual_sum(x: Array, h: Array, rescale: bool) -> Array:
     """x + h, over sqrt(2) with `rescale`, so that the variance of independent terms stays."""
     return (x + h) * math.sqrt(0.5) if rescale else x + h
@@ -151,3 +163,21 @@ ACTIVATIONS: dict[str, Activation] = {
     'lrelu': functools.partial(nn.leaky_relu, negative_slope=0.2),
     'swish': swish,
 }
+
+# What layers compute in.
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+def recomputing(
+    block: type[nn.Module], remat: bool, static_argnums: tuple[int, ...] = ()
+) -> type[nn.Module]:
+    """`block`, or with `remat` the same, whose activations the gradient computes once more.
+
+    `static_argnums` counts the arguments of `block.__call__` from `self`. Parameters keep their
+    names.
+    """
+    if not remat:
+        return block
+    again = nn.remat(block, static_argnums=static_argnums)
+    again.__name__ = block.__name__
+    return again

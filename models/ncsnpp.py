@@ -10,40 +10,29 @@ smaller, to the way down; `progressive` collects an image, ever larger, on the w
 so as an image ('input_skip', 'output_skip') or as features that become the way itself ('residual').
 """
 
-from typing import NamedTuple
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, DTypeLike, Float, Int
+from jaxtyping import Array, Int
 
 from choices import InputError, choose
 from models import blocks
 from models.convolution import Conv, Image
 from models.layers import (
     ACTIVATIONS,
+    DTYPES,
     GaussianFourierProjection,
     GroupNorm,
+    Labels,
     dense,
     initializer,
+    level_sigmas,
     positional_embedding,
+    recomputing,
     residual_sum,
 )
 
-Labels = Float[Array, 'batch'] | Int[Array, 'batch']
 Classes = Int[Array, 'batch']
-
-
-class Level(NamedTuple):
-    """One resolution of the U-Net."""
-
-    height: int
-    width: int
-    features: int
-    attention: bool
-    finest: bool
-    coarsest: bool
 
 
 class NCSNpp(nn.Module):
@@ -79,32 +68,19 @@ class NCSNpp(nn.Module):
     num_scales: int = 1000  # ... to sigma_min at label num_scales - 1
     num_classes: int = 0
     out_channels: int = 0  # of the output; 0: as many as the input has
-    dtype: DTypeLike = jnp.float32  # of computation; parameters are float32
+    dtype: str = 'float32'  # float32 | bfloat16: of computation; parameters are float32
+    remat: bool = False  # the gradient computes activations inside blocks again: less memory
+
+    integer_labels = False  # any number is a label
 
     def __post_init__(self):
         for field, known in CHOICES.items():
             choose(known, getattr(self, field), field)
         super().__post_init__()
 
-    def plan(self, height: int, width: int) -> tuple[Level, ...]:
-        """The levels for images of this size, finest first."""
-        last = len(self.ch_mult) - 1
-        if height % 2**last or width % 2**last:
-            raise InputError(
-                f'ch_mult: {last + 1} levels need height and width to be multiples of {2**last}, '
-                f'and images are {height}x{width}'
-            )
-        return tuple(
-            Level(
-                height=height >> i,
-                width=width >> i,
-                features=self.nf * multiple,
-                attention=(height >> i) in self.attn_resolutions,
-                finest=i == 0,
-                coarsest=i == last,
-            )
-            for i, multiple in enumerate(self.ch_mult)
-        )
+    def plan(self, height: int, width: int) -> tuple[blocks.Level, ...]:
+        """The levels for images of this size, finest first; InputError if there are none."""
+        return blocks.unet_levels(self.nf, self.ch_mult, self.attn_resolutions, height, width)
 
     @nn.compact
     def __call__(
@@ -116,7 +92,7 @@ class NCSNpp(nn.Module):
         h = self._middle(skips[-1], temb, train)
         channels = self.out_channels or x.shape[-1]
         y = self._up(levels, h, skips, channels, temb, train).astype(jnp.float32)
-        return y / self._sigma(labels)[:, None, None, None] if self.scale_by_sigma else y
+        return y / self._sigma(labels) if self.scale_by_sigma else y
 
     # The three loops.
 
@@ -227,12 +203,12 @@ class NCSNpp(nn.Module):
 
     def _sigma(self, labels):
         if self.embedding_type == 'fourier':
-            return labels
-        sigmas = np.geomspace(self.sigma_max, self.sigma_min, self.num_scales)
-        return jnp.asarray(sigmas, jnp.float32)[labels.astype(jnp.int32)]
+            return labels[:, None, None, None]
+        return level_sigmas(labels, self.sigma_min, self.sigma_max, self.num_scales)
 
     def _block(self, features, resample=None):
-        return BLOCKS[self.resblock_type](
+        block = recomputing(BLOCKS[self.resblock_type], self.remat, static_argnums=(3,))
+        return block(
             features,
             act=ACTIVATIONS[self.nonlinearity],
             dropout=self.dropout,
@@ -266,4 +242,5 @@ CHOICES = {
     'progressive_combine': dict.fromkeys(('sum', 'cat')),
     'embedding_type': dict.fromkeys(('fourier', 'positional')),
     'nonlinearity': ACTIVATIONS,
+    'dtype': DTYPES,
 }

@@ -8,9 +8,11 @@ upsampling multiplies by factor^2, so that constant images stay so. Karras et al
 Zhang 2019.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -73,6 +75,52 @@ def naive_upsample_conv_2d(x: Image, w: Kernel) -> Convolved:
     edges = w.shape[0] // 2 - 1, w.shape[1] // 2 - 1
     y = _zero_inserted_conv(x, w)
     return y[:, edges[0] : edges[0] + 2 * x.shape[1], edges[1] : edges[1] + 2 * x.shape[2]]
+
+
+def resize_bilinear(x: Image, height: int, width: int, align_corners: bool = False) -> Resized:
+    """`x` at this size, or larger, by linear interpolation along both axes.
+
+    Pixels are the centres of their squares, as in `jax.image.resize`; with `align_corners` they are
+    points, and the outermost ones of both images coincide.
+    """
+    for axis, size in ((1, height), (2, width)):
+        if x.shape[axis] != size:
+            weights = _linear_weights(x.shape[axis], size, align_corners)
+            weights = jnp.asarray(weights, jnp.float32)
+            y = jnp.tensordot(x, weights, ((axis,), (1,)), precision=lax.Precision.HIGHEST)
+            x = jnp.moveaxis(y, -1, axis).astype(x.dtype)
+    return x
+
+
+def resize_nearest(x: Image, height: int, width: int) -> Resized:
+    """`x` at a multiple of its size, by repeating pixels."""
+    return x if x.shape[1:3] == (height, width) else naive_upsample_2d(x, height // x.shape[1])
+
+
+def mean_pool(x: Image, size: int = 5) -> Image:
+    """The mean over windows of odd `size` around every pixel, in which outer pixels count as 0."""
+    return _upfirdn_2d(x, [1 / size] * size, pad=(size // 2, size // 2))
+
+
+def max_pool(x: Image, size: int = 5) -> Image:
+    """The maximum over windows of odd `size` around every pixel."""
+    for axis in (1, 2):
+        pads = [(0, 0, 0)] * x.ndim
+        pads[axis] = (size // 2, size // 2, 0)
+        padded = lax.pad(x, jnp.array(-jnp.inf, x.dtype), pads)
+        windows = (lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis) for i in range(size))
+        x = functools.reduce(jnp.maximum, windows)
+    return x
+
+
+def _linear_weights(size, new_size, align_corners):
+    """[new_size, size]: of which pixels each new one is the mean."""
+    i = np.arange(new_size)
+    if align_corners:
+        position = i * (size - 1) / max(new_size - 1, 1)
+    else:
+        position = np.clip((i + 0.5) * size / new_size - 0.5, 0, size - 1)
+    return np.maximum(1 - np.abs(position[:, None] - np.arange(size)), 0)
 
 
 def resampled_conv(resample: Callable[[Image], Resized]) -> Callable[[Image, Kernel], Convolved]:

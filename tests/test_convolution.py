@@ -1,5 +1,7 @@
 """The convolution primitive against lax.conv: values, derivatives and vmap."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -107,3 +109,19 @@ def test_gradients_in_a_loop_hold_no_convolution_but_forward_ones():
     convolutions = [line for line in text.splitlines() if 'stablehlo.convolution' in line]
     assert convolutions
     assert all('[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]' in line for line in convolutions)
+
+
+@pytest.mark.parametrize(('height', 'width', 'dilation'), [(7, 10, 2), (8, 4, 4), (2, 3, 4)])
+def test_dilated_convolutions_and_their_gradients_are_those_of_jax(height, width, dilation):
+    x = jax.random.normal(jax.random.key(2), (2, height, width, 2))
+
+    def with_gradients(op):
+        return jax.jit(lambda x, w: (op(x, w), jax.vjp(op, x, w)[1](jnp.sin(op(x, w)))))(x, W)
+
+    def theirs(x, w):
+        # The same taps, with zeros between them.
+        spread = jnp.zeros((2 * dilation + 1, 2 * dilation + 1, *w.shape[2:]))
+        return reference(x, spread.at[::dilation, ::dilation].set(w))
+
+    ours = functools.partial(convolution.dilated_conv2d, dilation=dilation)
+    close(with_gradients(ours), with_gradients(theirs))

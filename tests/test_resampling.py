@@ -1,5 +1,6 @@
 """FIR resampling against the published code and a direct float64 reference."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,3 +77,42 @@ def test_fused_repetition_and_convolution_are_one_after_the_other(size):
 def test_resampling_stays_in_bfloat16(function):
     x = jnp.ones((1, 4, 4, 2), jnp.bfloat16)
     assert function(x, (1, 3, 3, 1)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize('size', [(5, 8), (10, 16), (7, 11)])
+def test_bilinear_interpolation_is_that_of_jax(size):
+    x = jax.random.normal(jax.random.key(0), (2, 5, 8, 3))
+    expected = jax.image.resize(x, (2, *size, 3), 'bilinear')
+    np.testing.assert_allclose(resampling.resize_bilinear(x, *size), expected, atol=1e-5)
+
+
+def test_aligned_bilinear_interpolation_keeps_corners_and_is_linear_between():
+    x = jax.random.normal(jax.random.key(0), (1, 3, 3, 2))
+    y = resampling.resize_bilinear(x, 5, 5, align_corners=True)
+    np.testing.assert_allclose(y[:, ::2, ::2], x, atol=1e-6)
+    np.testing.assert_allclose(y[:, 1::2, ::2], (x[:, :-1] + x[:, 1:]) / 2, atol=1e-6)
+    np.testing.assert_allclose(y[:, 1, 1], x[:, :2, :2].mean((1, 2)), atol=1e-6)
+
+
+def test_nearest_neighbours_are_those_of_jax():
+    x = jax.random.normal(jax.random.key(0), (2, 3, 4, 3))
+    for factor in (1, 2, 4):
+        size = (3 * factor, 4 * factor)
+        expected = jax.image.resize(x, (2, *size, 3), 'nearest')
+        np.testing.assert_array_equal(resampling.resize_nearest(x, *size), expected)
+
+
+@pytest.mark.parametrize('shape', [(2, 6, 9, 3), (1, 2, 1, 2)])
+@pytest.mark.parametrize(
+    ('ours', 'theirs'), [(resampling.max_pool, nn.max_pool), (resampling.mean_pool, nn.avg_pool)]
+)
+def test_pools_and_their_gradients_are_those_of_flax(shape, ours, theirs):
+    def with_gradient(pool, x):
+        y, transpose = jax.vjp(pool, x)
+        return y, *transpose(jnp.sin(y))
+
+    x = jax.random.normal(jax.random.key(0), shape)
+    found = jax.jit(lambda x: with_gradient(ours, x))(x)
+    expected = jax.jit(lambda x: with_gradient(lambda x: theirs(x, (5, 5), padding='SAME'), x))(x)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)

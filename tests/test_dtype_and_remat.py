@@ -1,0 +1,107 @@
+"""Fields that all networks have: `dtype` and `remat`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import models
+from models import layers, ncsn, normalization, resampling
+from tests import networks
+
+UNET = {'nf': 8, 'ch_mult': (1,), 'num_res_blocks': 1, 'attn_resolutions': (), 'dropout': 0.5}
+FIELDS = {'ncsnpp': UNET, 'ddpm': {**UNET, 'normalization': 'InstanceNorm++'}}
+X, LABELS = jax.random.normal(jax.random.key(1), (2, 8, 8, 3)), jnp.array([3, 7])
+
+
+def create(name, **fields):
+    return models.create(name, **FIELDS.get(name, {'nf': 4}), **fields)
+
+
+def check_equal_gradients(plain, again, params, *args, **kwargs):
+    """Outputs and gradients of two modules, of which the second alone computes twice."""
+
+    def loss(module, params):
+        y = module.apply({'params': params}, *args, **kwargs)
+        return jnp.mean(y**2), y
+
+    def run(module):
+        gradient = jax.value_and_grad(lambda params: loss(module, params), has_aux=True)
+        return gradient, networks.quick_jit(gradient)(params)
+
+    (function, ((_, y), gradient)), (other, ((_, y_again), gradient_again)) = map(
+        run, (plain, again)
+    )
+    assert 'remat' in str(jax.make_jaxpr(other)(params))
+    assert 'remat' not in str(jax.make_jaxpr(function)(params))
+    np.testing.assert_allclose(y_again, y, rtol=1e-5, atol=1e-5 * np.abs(y).max())
+    for a, b in zip(*map(jax.tree.leaves, (gradient_again, gradient)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * np.abs(b).max() + 1e-7)
+
+
+@pytest.mark.parametrize('name', FIELDS)
+def test_rematerialisation_changes_nothing_but_memory(name):
+    """Dropout neither."""
+    plain, again = (create(name, remat=remat) for remat in (False, True))
+    params = networks.init(plain, X.shape)
+    rngs = {'dropout': jax.random.key(2)}
+    check_equal_gradients(plain, again, params, X, LABELS, train=True, rngs=rngs)
+
+
+def test_rematerialisation_of_the_blocks_of_ncsn_changes_nothing_but_memory():
+    def norm(**fields):
+        return normalization.ConditionalInstanceNorm2dPlus(10, **fields)
+
+    fields = {'norm': norm, 'act': layers.ACTIVATIONS['elu']}
+    fine, coarse = jax.random.normal(jax.random.key(3), (2, 2, 4, 4, 4))
+    for block, options, x in (
+        (ncsn.ConditionalResidualBlock, {'down': True}, fine),
+        (
+            ncsn.CondRefineBlock,
+            {'num_units': 1, 'resize': resampling.resize_bilinear},
+            (fine, coarse[:, :2, :2]),
+        ),
+    ):
+        plain, again = (
+            layers.recomputing(block, remat)(features=4, **options, **fields)
+            for remat in (False, True)
+        )
+        variables = jax.eval_shape(plain.init, jax.random.key(0), x, LABELS)
+        params = networks.randomised(variables['params'])
+        check_equal_gradients(plain, again, params, x, LABELS)
+
+
+@pytest.mark.parametrize('name', models.MODELS)
+def test_rematerialisation_keeps_the_names_of_parameters_and_is_asked_for(name):
+    plain, again = (create(name, remat=remat) for remat in (False, True))
+    params = networks.abstract(plain, X.shape)
+    assert networks.shapes(networks.flat(networks.abstract(again, X.shape))) == networks.shapes(
+        networks.flat(params)
+    )
+    for network in (plain, again):
+        jaxpr = jax.make_jaxpr(lambda p, f=network.apply: f({'params': p}, X, LABELS))(params)
+        assert ('remat' in str(jaxpr)) == network.remat
+
+
+@pytest.mark.parametrize('name', models.MODELS)
+def test_parameters_and_outputs_are_float32_and_the_rest_is_not(name):
+    network = create(name, dtype='bfloat16')
+    y, variables = jax.eval_shape(network.init_with_output, jax.random.key(0), X, LABELS)
+    assert {a.dtype for a in jax.tree.leaves((y, variables))} == {jnp.dtype('float32')}
+    jaxpr = jax.make_jaxpr(lambda p: network.apply(p, X, LABELS))(variables)
+    convolutions = [line for line in str(jaxpr).splitlines() if ' conv2d[' in line]
+    assert convolutions
+    assert all(':bf16[' in line for line in convolutions)
+
+
+@pytest.mark.parametrize('name', ['ddpm', 'ncsn'])
+def test_bfloat16_computes_close_to_float32(name):
+    exact, coarse = (create(name, dtype=dtype) for dtype in ('float32', 'bfloat16'))
+    params = networks.init(exact, X.shape)
+    y, y_coarse = (
+        networks.quick_jit(network.apply)({'params': params}, X, LABELS)
+        for network in (exact, coarse)
+    )
+    # bfloat16 has 8 bits; dozens of layers add up.
+    difference = np.abs(y_coarse - y).mean() / np.abs(y).mean()
+    assert 1e-4 < difference < 0.1
