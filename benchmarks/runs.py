@@ -5,6 +5,7 @@ python -m benchmarks.runs runs/vp runs/subvp runs/ve
 
 import json
 import pathlib
+import statistics
 import sys
 
 import metrics
@@ -23,7 +24,7 @@ def row(workdir: pathlib.Path) -> str:
     cells = [
         config['sde']['name'],
         found['step'],
-        f'{found["step"] / (sum(rates) / len(rates)):.0f}',
+        f'{found["step"] / statistics.harmonic_mean(rates):.0f}',
         f'{found["test_loss"]:.4g}',
         f'{found["bits_per_dim"]:.2f} +- {found["bits_per_dim_standard_error"]:.2f}',
         *(

@@ -2,14 +2,12 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
-from choices import InputError
 from models import resampling
 from models.convolution import Conv, Image, Kernel, conv2d, conv2d_stride2
 from models.layers import (
@@ -25,43 +23,6 @@ from models.layers import (
 Embedding = Float[Array, 'batch embedding']
 Output = Float[Array, 'batch _ _ _']
 Tokens = Float[Array, 'batch pixels channels']
-
-
-class Level(NamedTuple):
-    """One resolution of a U-Net."""
-
-    height: int
-    width: int
-    features: int
-    attention: bool
-    finest: bool
-    coarsest: bool
-
-
-def unet_levels(
-    nf: int, ch_mult: tuple[int, ...], attn_resolutions: tuple[int, ...], height: int, width: int
-) -> tuple[Level, ...]:
-    """The levels for images of this size, finest first; raises InputError if it cannot be halved.
-
-    Attention is at levels whose height is one of `attn_resolutions`.
-    """
-    last = len(ch_mult) - 1
-    if height % 2**last or width % 2**last:
-        raise InputError(
-            f'ch_mult: {last + 1} levels need height and width to be multiples of {2**last}, '
-            f'and images are {height}x{width}'
-        )
-    return tuple(
-        Level(
-            height=height >> i,
-            width=width >> i,
-            features=nf * multiple,
-            attention=(height >> i) in attn_resolutions,
-            finest=i == 0,
-            coarsest=i == last,
-        )
-        for i, multiple in enumerate(ch_mult)
-    )
 
 
 class ResnetBlockDDPMpp(nn.Module):

@@ -1,13 +1,8 @@
 """NCSN++ and DDPM++: the U-Net of Song et al. 2021 (section 4.2, appendix H), all its options.
 
-    down    per level: blocks, each with attention if the level has it; then half the size
-    middle  block, attention, block
-    up      per level: one block more, each fed with the output of a block of the way down;
-            attention if the level has it; then double the size
-
-The embedding of the noise level enters every block. `progressive_input` feeds the image, ever
-smaller, to the way down; `progressive` collects an image, ever larger, on the way up. Either does
-so as an image ('input_skip', 'output_skip') or as features that become the way itself ('residual').
+`progressive_input` feeds the image, ever smaller, to the way down of the U-Net (unet.py);
+`progressive` collects an image, ever larger, on the way up. Either does so as an image
+('input_skip', 'output_skip') or as features that become the way itself ('residual').
 """
 
 import flax.linen as nn
@@ -17,7 +12,7 @@ from jaxtyping import Array, Int
 
 from choices import InputError, choose
 from models import blocks
-from models.convolution import Conv, Image
+from models.convolution import Image
 from models.layers import (
     ACTIVATIONS,
     DTYPES,
@@ -31,11 +26,12 @@ from models.layers import (
     recomputing,
     residual_sum,
 )
+from models.unet import UNet
 
 Classes = Int[Array, 'batch']
 
 
-class NCSNpp(nn.Module):
+class NCSNpp(UNet):
     """The network: `model.apply({'params': params}, x, labels)` is a float32 image for each of `x`.
 
     `labels` say how noisy each image is: sigma itself with the 'fourier' embedding, a position in
@@ -43,13 +39,7 @@ class NCSNpp(nn.Module):
     With `train`, dropout needs a key: `rngs={'dropout': key}`.
     """
 
-    nf: int = 128  # features of the first level
-    ch_mult: tuple[int, ...] = (1, 2, 2, 2)  # features of every level, in units of nf
-    num_res_blocks: int = 4  # blocks of a level on the way down; one more on the way up
-    attn_resolutions: tuple[int, ...] = (16,)  # heights of the levels with attention
-    dropout: float = 0.1
-    resamp_with_conv: bool = True  # with 'ddpm' blocks: convolutions change the size
-    conditional: bool = True  # whether the network sees the noise level
+    num_res_blocks: int = 4
     fir: bool = False  # resample by fir_kernel; otherwise by repeating and averaging
     fir_kernel: tuple[int | float, ...] = (1, 3, 3, 1)
     skip_rescale: bool = True  # residual sums are over sqrt(2)
@@ -60,27 +50,13 @@ class NCSNpp(nn.Module):
     embedding_type: str = 'positional'  # fourier | positional
     fourier_scale: float = 16.0  # standard deviation of the frequencies of 'fourier'
     init_scale: float = 0.0  # of the last layer of blocks and of the output
-    nonlinearity: str = 'swish'  # elu | relu | lrelu | swish
-    centered: bool = True  # images come in [-1, 1]; otherwise in [0, 1], and are mapped here
-    scale_by_sigma: bool = False  # the output is over sigma
-    sigma_min: float = 0.01  # with 'positional' labels, sigma falls geometrically ...
-    sigma_max: float = 50.0  # ... from sigma_max at label 0 ...
-    num_scales: int = 1000  # ... to sigma_min at label num_scales - 1
     num_classes: int = 0
     out_channels: int = 0  # of the output; 0: as many as the input has
-    dtype: str = 'float32'  # float32 | bfloat16: of computation; parameters are float32
-    remat: bool = False  # the gradient computes activations inside blocks again: less memory
-
-    integer_labels = False  # any number is a label
 
     def __post_init__(self):
         for field, known in CHOICES.items():
             choose(known, getattr(self, field), field)
         super().__post_init__()
-
-    def plan(self, height: int, width: int) -> tuple[blocks.Level, ...]:
-        """The levels for images of this size, finest first; InputError if there are none."""
-        return blocks.unet_levels(self.nf, self.ch_mult, self.attn_resolutions, height, width)
 
     @nn.compact
     def __call__(
@@ -91,47 +67,13 @@ class NCSNpp(nn.Module):
         skips = self._down(levels, x if self.centered else 2 * x - 1, temb, train)
         h = self._middle(skips[-1], temb, train)
         channels = self.out_channels or x.shape[-1]
-        y = self._up(levels, h, skips, channels, temb, train).astype(jnp.float32)
+        h, pyramid = self._up(levels, h, skips, channels, temb, train)
+        skip = self.progressive == 'output_skip'
+        y = pyramid if skip else self._head(h, channels, self.init_scale)
+        y = y.astype(jnp.float32)
         return y / self._sigma(labels) if self.scale_by_sigma else y
 
-    # The three loops.
-
-    def _down(self, levels, image, temb, train):
-        """The outputs that the way up is fed with, finest first."""
-        skips = [self._conv(self.nf)(image)]
-        for level in levels:
-            for _ in range(self.num_res_blocks):
-                h = self._block(level.features)(skips[-1], temb, train)
-                skips.append(self._attention()(h) if level.attention else h)
-            if not level.coarsest:
-                h = self._halve(skips[-1], temb, train)
-                h, image = self._join_input(h, image)
-                skips.append(h)
-        return skips
-
-    def _middle(self, h, temb, train):
-        features = h.shape[-1]
-        h = self._block(features)(h, temb, train)
-        h = self._attention()(h)
-        return self._block(features)(h, temb, train)
-
-    def _up(self, levels, h, skips, channels, temb, train):
-        """The output image, of so many channels."""
-        pyramid = None
-        for level in reversed(levels):
-            for _ in range(self.num_res_blocks + 1):
-                h = jnp.concatenate([h, skips.pop()], -1)
-                h = self._block(level.features)(h, temb, train)
-            if level.attention:
-                h = self._attention()(h)
-            h, pyramid = self._join_output(h, pyramid, channels)
-            if not level.finest:
-                h = self._double(h, temb, train)
-        if self.progressive == 'output_skip':
-            return pyramid
-        return self._head(h, channels, self.init_scale)
-
-    # Their steps.
+    # The steps of the loops.
 
     def _halve(self, h, temb, train):
         if self.resblock_type == 'biggan':
@@ -144,7 +86,6 @@ class NCSNpp(nn.Module):
         return blocks.Upsample(h.shape[-1], self.resamp_with_conv, self._fir, self.dtype)(h)
 
     def _join_input(self, h, image):
-        """The features after meeting the input at half its size, and that input."""
         if self.progressive_input == 'none':
             return h, image
         with_conv = self.progressive_input == 'residual'
@@ -155,7 +96,6 @@ class NCSNpp(nn.Module):
         return h, h
 
     def _join_output(self, h, pyramid, channels):
-        """The features, once they met the output collected so far (None at first), and it."""
         if self.progressive == 'none':
             return h, None
         with_conv = self.progressive == 'residual'
@@ -224,9 +164,6 @@ class NCSNpp(nn.Module):
     def _head(self, h, features, init_scale):
         h = GroupNorm(ACTIVATIONS[self.nonlinearity], dtype=self.dtype)(h)
         return self._conv(features, init_scale)(h)
-
-    def _conv(self, features, init_scale=1.0):
-        return Conv(features, kernel_init=initializer(init_scale), dtype=self.dtype)
 
     @property
     def _fir(self):

@@ -94,9 +94,8 @@ def test_parameters_and_outputs_are_float32_and_the_rest_is_not(name):
     assert all(':bf16[' in line for line in convolutions)
 
 
-@pytest.mark.parametrize('name', ['ddpm', 'ncsn'])
-def test_bfloat16_computes_close_to_float32(name):
-    exact, coarse = (create(name, dtype=dtype) for dtype in ('float32', 'bfloat16'))
+def test_bfloat16_computes_close_to_float32():
+    exact, coarse = (create('ddpm', dtype=dtype) for dtype in ('float32', 'bfloat16'))
     params = networks.init(exact, X.shape)
     y, y_coarse = (
         networks.quick_jit(network.apply)({'params': params}, X, LABELS)

@@ -32,24 +32,18 @@ def create(name, parameterization, sde, **fields):
 
 
 def check_loss(config, built):
-    """The shape of the loss and of its gradient, which no compilation is needed for."""
+    """Its shape, which no compilation is needed for."""
     params = jax.eval_shape(built.init_params, jax.random.key(0))
     loss = experiment.create_loss(config, built)
     batch = {'image': jnp.zeros((2, *built.image_shape), jnp.uint8), 'label': jnp.zeros(2, int)}
-
-    def mean(params):
-        return loss(params, jax.random.key(0), batch, True).mean()
-
-    value, gradient = jax.eval_shape(jax.value_and_grad(mean), params)
-    assert value.shape == ()
-    assert jax.tree.map(jnp.shape, gradient) == jax.tree.map(jnp.shape, params)
+    value = jax.eval_shape(lambda p: loss(p, jax.random.key(0), batch, True), params)
+    assert value.shape == (2,)
 
 
 @pytest.mark.parametrize(
     ('name', 'parameterization', 'sde', 'fields'),
     [
         *((name, 'smld', LEVELS, {'scale_by_sigma': True}) for name in NETWORKS),
-        ('ncsn', 'smld', LEVELS, {}),
         ('ncsnv2_64', 'ddpm', {'name': 'ddpm', 'num_scales': 40}, {'scale_by_sigma': False}),
         *(('ddpm', name, {'name': 'vp'}, {}) for name in ('noise', 'edm')),
         ('ddpm', 'ddpm', {'name': 'ddpm', 'num_scales': 40}, {'conditional': False}),

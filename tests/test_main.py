@@ -21,6 +21,8 @@ from tests import published_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = 'tests/tiny_config.py'
+# Compiles several times faster; what is compiled is checked elsewhere.
+UNOPTIMISED = {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
 
 
 def command(*flags, config=CONFIG):
@@ -43,7 +45,7 @@ def run(*flags, config=CONFIG, env=None):
 @pytest.fixture(scope='module')
 def cache(tmp_path_factory):
     """Runs of one module compile each program once."""
-    return {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('cache'))}
+    return {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('cache')), **UNOPTIMISED}
 
 
 @pytest.fixture(scope='module')
@@ -168,8 +170,6 @@ def test_a_longer_run_continues_a_shorter_one(workdir, cache, tmp_path):
 
 
 PUBLISHED = 'tests/published_config.py'
-# Compiles several times faster; what is compiled is checked elsewhere.
-UNOPTIMISED = {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
 
 
 def succeed(*flags):

@@ -1,0 +1,119 @@
+"""The U-Net of DDPM (Ho et al. 2020), which NCSN++ and DDPM++ are made of too.
+
+    down    per level: blocks, each with attention if the level has it; then half the size
+    middle  block, attention, block
+    up      per level: one block more, each fed with the output of a block of the way down;
+            attention if the level has it; then double the size
+
+The embedding of the noise level enters every block.
+"""
+
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from choices import InputError
+from models.convolution import Conv
+from models.layers import initializer
+
+
+class Level(NamedTuple):
+    """One resolution."""
+
+    height: int
+    width: int
+    features: int
+    attention: bool
+    finest: bool
+    coarsest: bool
+
+
+class UNet(nn.Module):
+    """The fields and loops of the networks, which say what their parts are.
+
+    Those are `_block(features)` and `_attention()`, modules; `_halve` and `_double`, which change
+    the size; and, if an image goes along with the features, `_join_input` and `_join_output`.
+    """
+
+    nf: int = 128  # features of the first level
+    ch_mult: tuple[int, ...] = (1, 2, 2, 2)  # features of every level, in units of nf
+    num_res_blocks: int = 2  # blocks of a level on the way down; one more on the way up
+    attn_resolutions: tuple[int, ...] = (16,)  # heights of the levels with attention
+    dropout: float = 0.1
+    resamp_with_conv: bool = True  # changes of size are convolutions, otherwise without parameters
+    conditional: bool = True  # whether the network sees the noise level
+    nonlinearity: str = 'swish'  # elu | relu | lrelu | swish
+    centered: bool = True  # images come in [-1, 1]; otherwise in [0, 1], and are mapped here
+    scale_by_sigma: bool = False  # the output is over sigma
+    sigma_min: float = 0.01  # for labels that are levels, sigma falls geometrically ...
+    sigma_max: float = 50.0  # ... from sigma_max at label 0 ...
+    num_scales: int = 1000  # ... to sigma_min at label num_scales - 1
+    dtype: str = 'float32'  # float32 | bfloat16: of computation; parameters are float32
+    remat: bool = False  # the gradient computes activations inside blocks again: less memory
+
+    integer_labels = False  # any number is a label
+
+    def plan(self, height: int, width: int) -> tuple[Level, ...]:
+        """The levels for images of this size, finest first; InputError if there are none."""
+        last = len(self.ch_mult) - 1
+        if height % 2**last or width % 2**last:
+            raise InputError(
+                f'ch_mult: {last + 1} levels need height and width to be multiples of {2**last}, '
+                f'and images are {height}x{width}'
+            )
+        return tuple(
+            Level(
+                height=height >> i,
+                width=width >> i,
+                features=self.nf * multiple,
+                attention=(height >> i) in self.attn_resolutions,
+                finest=i == 0,
+                coarsest=i == last,
+            )
+            for i, multiple in enumerate(self.ch_mult)
+        )
+
+    def _down(self, levels, image, temb, train):
+        """The outputs that the way up is fed with, finest first."""
+        skips = [self._conv(self.nf)(image)]
+        for level in levels:
+            for _ in range(self.num_res_blocks):
+                h = self._block(level.features)(skips[-1], temb, train)
+                skips.append(self._attention()(h) if level.attention else h)
+            if not level.coarsest:
+                h = self._halve(skips[-1], temb, train)
+                h, image = self._join_input(h, image)
+                skips.append(h)
+        return skips
+
+    def _middle(self, h, temb, train):
+        features = h.shape[-1]
+        h = self._block(features)(h, temb, train)
+        h = self._attention()(h)
+        return self._block(features)(h, temb, train)
+
+    def _up(self, levels, h, skips, channels, temb, train):
+        """The finest features, and what `_join_output` collected of an image of `channels`."""
+        pyramid = None
+        for level in reversed(levels):
+            for _ in range(self.num_res_blocks + 1):
+                h = jnp.concatenate([h, skips.pop()], -1)
+                h = self._block(level.features)(h, temb, train)
+            if level.attention:
+                h = self._attention()(h)
+            h, pyramid = self._join_output(h, pyramid, channels)
+            if not level.finest:
+                h = self._double(h, temb, train)
+        return h, pyramid
+
+    def _join_input(self, h, image):
+        """The features after meeting the input at half its size, and that input."""
+        return h, image
+
+    def _join_output(self, h, pyramid, channels):
+        """The features, once they met the output collected so far (None at first), and it."""
+        return h, None
+
+    def _conv(self, features, init_scale=1.0):
+        return Conv(features, kernel_init=initializer(init_scale), dtype=self.dtype)
