@@ -16,6 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
+import cost
 import images
 import keys
 import likelihood
@@ -27,6 +28,7 @@ import sampling
 import sde_lib
 import training
 from choices import InputError, choose
+from cost import Cost
 from parameterization import Network, ScoreFn
 from sde_lib import SDE
 
@@ -236,6 +238,35 @@ def create_bits_per_dim(
         return likelihood.bits_per_dim(found.log_prob, x[0].size, bin_width), found.nfe
 
     return bits_per_dim
+
+
+def create_cost(config: ConfigDict, experiment: Experiment, num_devices: int) -> Cost:
+    """What training costs on so many devices, from shapes alone."""
+    loss, optimizer = create_loss(config, experiment), create_optimizer(config)
+    batch_size = config.training.batch_size
+    key = jax.eval_shape(jax.random.key, 0)
+    # Initialisation is one forward pass of one image; tracing takes long enough.
+    forward_flops, params = cost.flops_and_shape(experiment.init_params, key)
+    return Cost(
+        state=jax.eval_shape(lambda params: training.create_state(params, optimizer), params),
+        forward_flops=forward_flops,
+        step=cost.training_step(
+            lambda params, key, batch: loss(params, key, batch, True).mean(),
+            params,
+            key,
+            _batch_shapes(experiment, batch_size),
+        ),
+        batch_size=batch_size,
+        num_devices=num_devices,
+    )
+
+
+def _batch_shapes(experiment: Experiment, size: int) -> Batch:
+    """What datasets.batches yields."""
+    return {
+        'image': jax.ShapeDtypeStruct((size, *experiment.image_shape), jnp.uint8),
+        'label': jax.ShapeDtypeStruct((size,), jnp.int32),
+    }
 
 
 def _parameterization(fields: ConfigDict, sde: SDE) -> Callable[[SDE, Network], ScoreFn]:

@@ -1,4 +1,4 @@
-"""Trains, evaluates and samples; imports and exports published checkpoints.
+"""Trains, evaluates and samples; imports and exports published checkpoints; estimates costs.
 
 python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=train
 """
@@ -16,13 +16,18 @@ from choices import InputError
 MODES = {'train': run_lib.train, 'eval': run_lib.evaluate, 'sample': run_lib.sample}
 FILE_MODES = {'import': run_lib.import_checkpoint, 'export': run_lib.export_checkpoint}
 
+COST = 'cost'
+
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run; --config.a.b=VALUE sets b.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files.')
-MODE = flags.DEFINE_enum('mode', 'train', [*MODES, *FILE_MODES], 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', [*MODES, *FILE_MODES, COST], 'What to do.')
 CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, 'The published file that --mode=import reads, or that --mode=export writes.'
 )
-flags.mark_flags_as_required(['config', 'workdir'])
+DEVICES = flags.DEFINE_integer(
+    'devices', None, 'How many --mode=cost reckons with; default: as many as there are.', 1
+)
+flags.mark_flags_as_required(['config'])
 
 
 def parse(argv: list[str]) -> list[str]:
@@ -45,16 +50,22 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
         refuse(f'unexpected argument {argv[1]!r}; flags are written --name=value')
-    workdir = pathlib.Path(WORKDIR.value)
+    if WORKDIR.value is None and MODE.value != COST:
+        refuse(f'--workdir: --mode={MODE.value} needs a directory')
+    if DEVICES.value is not None and MODE.value != COST:
+        refuse(f'--devices: --mode={MODE.value} uses those that there are')
     if (CHECKPOINT.value is None) == (MODE.value in FILE_MODES):
         has = 'needs a' if MODE.value in FILE_MODES else 'takes no'
         refuse(f'--checkpoint: --mode={MODE.value} {has} file')
     try:
         run_lib.use_cores(CONFIG.value)
-        if MODE.value in FILE_MODES:
-            FILE_MODES[MODE.value](CONFIG.value, workdir, pathlib.Path(CHECKPOINT.value))
+        if MODE.value == COST:
+            run_lib.estimate_cost(CONFIG.value, DEVICES.value)
+        elif MODE.value in FILE_MODES:
+            files = pathlib.Path(WORKDIR.value), pathlib.Path(CHECKPOINT.value)
+            FILE_MODES[MODE.value](CONFIG.value, *files)
         else:
-            MODES[MODE.value](CONFIG.value, workdir)
+            MODES[MODE.value](CONFIG.value, pathlib.Path(WORKDIR.value))
     except InputError as error:
         refuse(error)
 

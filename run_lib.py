@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+import cost
 import datasets
 import images
 import plots
@@ -32,6 +33,7 @@ from choices import InputError
 from experiment import (
     Experiment,
     create_bits_per_dim,
+    create_cost,
     create_experiment,
     create_loss,
     create_optimizer,
@@ -322,6 +324,16 @@ def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     state = restore(config, workdir, experiment, sharding.create_mesh())
     published.write(path, int(state.step), state.params, state.ema_params)
     print(f'{path}: step {int(state.step)}, parameters and their moving average')
+
+
+# Before there are devices
+
+
+def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
+    """Prints what training costs on so many devices (None: those there are); runs nothing."""
+    mesh = AbstractMesh((num_devices or jax.device_count(),), ('data',))
+    sharding.check_divides(mesh, 'training.batch_size', config.training.batch_size)
+    print(cost.report(create_cost(config, create_experiment(config), mesh.size)))
 
 
 # Workdirs, data and small change

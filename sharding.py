@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from choices import InputError
 
@@ -31,7 +31,7 @@ def create_mesh() -> Mesh:
     return Mesh(np.array(jax.devices()), ('data',))
 
 
-def check_divides(mesh: Mesh, field: str, batch_size: int) -> None:
+def check_divides(mesh: Mesh | AbstractMesh, field: str, batch_size: int) -> None:
     """Raises InputError if a batch size is not a multiple of the number of devices."""
     devices = mesh.shape['data']
     if batch_size < 1 or batch_size % devices:

@@ -9,6 +9,7 @@ only plain NHWC convolutions are fast there. The two primitives are lowered to n
 the transposes of each are conv2d and weight_gradient again, so are derivatives of any order.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -187,8 +188,13 @@ def _define(primitive, plain, transposes, joins):
     channels. `joins` has that axis of the operand and of the output, for `a` and for `b`.
     """
 
+    @functools.cache  # Networks have many alike, and tracing one takes a millisecond.
+    def traced(padding, *operands):
+        a, b = (jax.ShapeDtypeStruct(*operand) for operand in operands)
+        return jax.eval_shape(lambda a, b: plain(a, b, padding=padding), a, b)
+
     def shape(a, b, *, padding):
-        out = jax.eval_shape(lambda a, b: plain(a, b, padding=padding), a, b)
+        out = traced(padding, (a.shape, a.dtype), (b.shape, b.dtype))
         return jax.core.ShapedArray(out.shape, out.dtype)
 
     def batched(operands, axes, *, padding):

@@ -16,6 +16,7 @@ LAYERS = [
         'losses',
         'sampling',
         'likelihood',
+        'cost',
         'models',
         'torch_zip',
         'torch_names',
@@ -26,7 +27,7 @@ LAYERS = [
     {'choices'},
 ]
 # Within a layer these, and only these, import each other.
-BESIDE = {('plots', 'metrics')}
+BESIDE = {('plots', 'metrics'), ('cost', 'models')}
 MODULES = sorted(path.stem for path in ROOT.glob('*.py')) + ['models']
 
 
@@ -64,7 +65,7 @@ def test_configs_are_read_by_run_lib_and_experiment_alone(module):
 
 
 @pytest.mark.parametrize(
-    'module', ['sde_lib', 'losses', 'sampling', 'likelihood', 'training', 'models', 'ode']
+    'module', ['sde_lib', 'losses', 'sampling', 'likelihood', 'training', 'models', 'ode', 'cost']
 )
 def test_the_method_touches_no_files_clocks_or_logs(module):
     for path in files(module):

@@ -123,6 +123,16 @@ def test_a_finished_run_has_nothing_more_to_do(workdir, cache):
     assert losses(workdir)[-1]['step'] == 40
 
 
+def test_a_cost_is_estimated_without_a_workdir_or_running_anything():
+    done = run('--mode=cost', '--devices=4')
+    assert done.returncode == 0, done.stderr
+    rows = [line.rsplit('  ', 1) for line in done.stdout.splitlines() if '  ' in line]
+    found = {name.rstrip(): value.strip() for name, value in rows if name.strip()}
+    assert int(found['parameters'].replace(',', '')) > 1000
+    assert found['  training step, 8 images'].endswith('MFLOP')
+    assert found['  activations, each of 4 devices'].endswith('KiB')
+
+
 # Resumption
 
 
@@ -226,9 +236,10 @@ REFUSALS = {
     '--config.sampling.predictor=euler': "sampling.predictor: unknown name 'euler'",
     '--config.data.source=npz:/nowhere.npz': '/nowhere.npz: there is no such file',
     '--config.data.source=cifar100000': 'cifar100000',
-    '--mode=fly': 'train|eval|sample|import|export',
+    '--mode=fly': 'train|eval|sample|import|export|cost',
     '--mode=import': '--checkpoint: --mode=import needs a file',
     '--checkpoint=tests/data/published_ncsnpp_ve.pth': '--checkpoint: --mode=train takes no file',
+    '--devices=2': '--devices: --mode=train uses those that there are',
     'positional': "unexpected argument 'positional'",
 }
 
@@ -240,6 +251,20 @@ def test_bad_input_is_refused_in_one_line(flag, tmp_path):
     assert REFUSALS[flag] in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert not (tmp_path / 'new').exists()
+
+
+def test_a_mode_that_needs_a_workdir_asks_for_it():
+    done = run('--mode=eval')
+    assert done.returncode != 0
+    assert done.stderr.strip() == 'error: --workdir: --mode=eval needs a directory'
+
+
+def test_the_cost_on_devices_that_do_not_divide_the_batch_is_refused():
+    done = run('--mode=cost', '--devices=3')
+    assert done.returncode != 0
+    assert done.stderr.strip() == (
+        'error: training.batch_size: 8 is not a positive multiple of the number of devices, 3'
+    )
 
 
 def test_a_batch_that_the_devices_do_not_divide_is_refused(tmp_path):
