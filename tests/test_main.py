@@ -59,9 +59,15 @@ def workdir(tmp_path_factory, cache):
 
 def arrays(workdir, step):
     """The arrays of a checkpoint, by name."""
-    state = ocp.StandardCheckpointer().restore(
-        workdir.absolute() / 'checkpoints' / str(step) / 'default'
+    checkpointer = ocp.StandardCheckpointer()
+    path = workdir.absolute() / 'checkpoints' / str(step) / 'default'
+    # The run had a device for every core; this process has one.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here),
+        checkpointer.metadata(path).item_metadata.tree,
     )
+    state = checkpointer.restore(path, like)
     return {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(state)}
 
 
