@@ -16,6 +16,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Key
 from ml_collections import ConfigDict
 
+import classification
 import cost
 import images
 import keys
@@ -28,6 +29,7 @@ import sampling
 import sde_lib
 import training
 from choices import InputError, choose
+from classification import ClassLogProbs
 from cost import Cost
 from parameterization import Network, ScoreFn
 from sde_lib import SDE
@@ -38,16 +40,32 @@ Batch = dict[str, Array]
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The SDE, the network that is its score, and how images meet both."""
+    """An SDE, a network for the images that it makes, and how images come."""
 
     sde: SDE
     network: nn.Module
-    parameterize: Callable[[SDE, Network], ScoreFn]
-    input_channels: int
     image_shape: tuple[int, int, int]
     centered: bool
     dequantized: bool
     random_flip: bool
+
+    def augment(self, key: Key[Array, ''], pixels: Array, train: bool) -> Array:
+        """The floats of uint8 images; `train` flips."""
+        return images.augment(
+            key,
+            pixels,
+            random_flip=train and self.random_flip,
+            dequantized=self.dequantized,
+            centered=self.centered,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreModel(Experiment):
+    """The network is the score."""
+
+    parameterize: Callable[[SDE, Network], ScoreFn]
+    input_channels: int
     num_classes: int
 
     def init_params(self, key: Key[Array, '']) -> Params:
@@ -78,9 +96,70 @@ class Experiment:
         return batch['label'] if self.num_classes else None
 
 
-def create_experiment(config: ConfigDict) -> Experiment:
+@dataclasses.dataclass(frozen=True)
+class Classifier(Experiment):
+    """The network tells classes of noisy images apart; `t_min` is the earliest time of training."""
+
+    t_min: float
+
+    def init_params(self, key: Key[Array, '']) -> Params:
+        """Initial parameters of the network."""
+        return self.network.init(key, jnp.zeros((1, *self.image_shape)), jnp.ones(1))['params']
+
+    def class_log_probs(self, params: Params) -> ClassLogProbs:
+        """log p(y | x_t) of every class."""
+
+        def network(x, sigma):
+            return self.network.apply({'params': params}, x, sigma)
+
+        return classification.class_log_probs(self.sde, network, self.t_min)
+
+
+def create_experiment(config: ConfigDict) -> ScoreModel | Classifier:
     """Raises InputError for names that do not exist and for fields that do not go together."""
+    choose(models.MODELS, config.model.name, 'model.name')
     sde = sde_lib.create(config.sde.name, **_given(config.sde, but=['name']))
+    create = _classifier if config.model.name in models.CLASSIFIERS else _score_model
+    return create(config, sde)
+
+
+def _classifier(config: ConfigDict, sde: SDE) -> Classifier:
+    for field in SCORE_FIELDS:
+        section, _, name = field.partition('.')
+        if section in config and (not name or name in config[section]):
+            raise InputError(
+                f'{field}: {config.model.name!r} is a classifier, to which this means nothing; '
+                'configs/base.py has the fields of a classifier'
+            )
+    for field in ('channel_mean', 'channel_std'):
+        values, channels = config.model[field], config.data.channels
+        if len(values) not in (0, channels):
+            raise InputError(f'model.{field}: {values}, and images have {channels} channels')
+    network = models.create(**_given(config.model))
+    network.plan(*config.data.image_size)
+    t_min = _or_default(config.training.t_min, sde.t_min)
+    return Classifier(sde=sde, network=network, **_image_fields(config.data), t_min=t_min)
+
+
+# Sections and fields of score models alone.
+SCORE_FIELDS = (
+    'sampling',
+    *[f'training.{name}' for name in ('weighting', 'reduce_mean', 'sample_every', 'num_samples')],
+    *[f'eval.{name}' for name in ('bpd', 'num_bpd_images', 't_min', 'divergence', 'num_probes')],
+    *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'samplers')],
+)
+
+
+def _image_fields(data: ConfigDict) -> dict:
+    return {
+        'image_shape': (*data.image_size, data.channels),
+        'centered': data.centered,
+        'dequantized': data.dequantize,
+        'random_flip': data.random_flip,
+    }
+
+
+def _score_model(config: ConfigDict, sde: SDE) -> ScoreModel:
     parameterize = _parameterization(config.model, sde)
     fields = _given(config.model, but=['parameterization', 'input_fourier'])
     # Discrete SMLD networks divide by a table of the chain's levels.
@@ -96,15 +175,12 @@ def create_experiment(config: ConfigDict) -> Experiment:
     centered = config.data.centered or config.model.parameterization == 'edm'
     network = models.create(**fields, centered=centered)
     network.plan(*config.data.image_size)
-    return Experiment(
+    return ScoreModel(
         sde=sde,
         network=network,
+        **_image_fields(config.data),
         parameterize=parameterize,
         input_channels=config.data.channels * (1 + 2 * len(input_fourier)),
-        image_shape=(*config.data.image_size, config.data.channels),
-        centered=config.data.centered,
-        dequantized=config.data.dequantize,
-        random_flip=config.data.random_flip,
         num_classes=config.model.get('num_classes', 0),
     )
 
@@ -117,37 +193,76 @@ def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def create_loss(
-    config: ConfigDict, experiment: Experiment
+    config: ConfigDict, experiment: ScoreModel | Classifier
 ) -> Callable[[Params, Key[Array, ''], Batch, bool], Float[Array, 'batch']]:
     """`loss(params, key, batch, train) -> [batch]` of uint8 images; `train` flips and drops out."""
-    score_matching = losses.create(
-        experiment.sde,
-        t_min=_or_default(config.training.t_min, experiment.sde.t_min),
-        weighting=config.training.weighting,
-        time_sampler=config.training.time_sampler,
-        reduce_mean=config.training.reduce_mean,
-        log_sigma=config.training.log_sigma,
-    )
+    create = _cross_entropy if isinstance(experiment, Classifier) else _score_matching
+    objective = create(config.training, experiment)
 
     def loss(params, key, batch, train):
         key_data, key_loss, key_dropout = jax.random.split(key, 3)
-        x0 = images.augment(
-            key_data,
-            batch['image'],
-            random_flip=train and experiment.random_flip,
-            dequantized=experiment.dequantized,
-            centered=experiment.centered,
-        )
-        score_fn = experiment.score_fn(
-            params, experiment.classes(batch), key_dropout if train else None
-        )
-        return score_matching(score_fn, key_loss, x0)
+        x0 = experiment.augment(key_data, batch['image'], train)
+        return objective(params, key_loss, x0, batch, key_dropout if train else None)
 
     return loss
 
 
+def _score_matching(fields: ConfigDict, model: ScoreModel) -> Callable:
+    score_matching = losses.create(
+        model.sde,
+        t_min=_or_default(fields.t_min, model.sde.t_min),
+        **_given(fields, only=['weighting', 'time_sampler', 'reduce_mean', 'log_sigma']),
+    )
+
+    def objective(params, key, x0, batch, dropout_key):
+        score_fn = model.score_fn(params, model.classes(batch), dropout_key)
+        return score_matching(score_fn, key, x0)
+
+    return objective
+
+
+def _cross_entropy(fields: ConfigDict, model: Classifier) -> Callable:
+    cross_entropy = functools.partial(
+        classification.cross_entropy,
+        sde=model.sde,
+        t_min=model.t_min,
+        sample_times=losses.create_time_sampler(fields.time_sampler, model.sde, fields.log_sigma),
+    )
+
+    def objective(params, key, x0, batch, dropout_key):
+        del dropout_key  # The network has no dropout.
+        return cross_entropy(model.class_log_probs(params), key, x0, batch['label'])
+
+    return objective
+
+
+def create_class_scores(
+    config: ConfigDict, classifier: Classifier
+) -> Callable[[Params, Key[Array, ''], Batch], classification.Scores]:
+    """`class_scores(params, key, batch) -> [level, batch]`: clean, then at eval.noise_levels."""
+    sde, levels = classifier.sde, config.eval.noise_levels
+    if not all(0 < level <= 1 for level in levels):
+        raise InputError(f'eval.noise_levels: {levels}; times over T are above 0, and at most 1')
+    times = sde.T * jnp.array([0.0, *levels])
+
+    def class_scores(params, key, batch):
+        key_noise, key_data = jax.random.split(key)
+        log_probs = classifier.class_log_probs(params)
+        x0 = classifier.augment(key_data, batch['image'], False)
+
+        def scores(t):
+            t = jnp.full(len(x0), t)
+            noise = jax.random.normal(key_noise, x0.shape)
+            x = jnp.where(t[0] > 0, sde.perturb(x0, t, noise), x0)
+            return classification.scores(log_probs, batch['label'], x, t)
+
+        return jax.lax.map(scores, times)
+
+    return class_scores
+
+
 def create_sampler(
-    config: ConfigDict, experiment: Experiment, method: str
+    config: ConfigDict, experiment: ScoreModel, method: str
 ) -> Callable[[Params, Key[Array, ''], int], sampling.Samples]:
     """`sample(params, key, num) -> Samples`, by 'pc' or 'ode', as config.sampling says.
 
@@ -209,7 +324,7 @@ SAMPLERS = {'pc': _predictor_corrector, 'ode': _probability_flow}
 
 
 def create_bits_per_dim(
-    config: ConfigDict, experiment: Experiment
+    config: ConfigDict, experiment: ScoreModel
 ) -> Callable[[Params, Key[Array, ''], Batch], tuple[Array, Array]]:
     """`bits_per_dim(params, key, batch) -> ([batch], nfe [batch])` of images dequantised once."""
     fields = config.eval

@@ -166,6 +166,24 @@ TIME_SAMPLERS = {
 }
 
 
+def create_time_sampler(
+    name: str, sde: SDE, log_sigma: tuple[float, float] = (-1.2, 1.2)
+) -> Callable[[Key[Array, ''], SDE, float, int], Times]:
+    """The sampler of that name; `log_sigma` is mean and deviation for 'log_normal'.
+
+    Raises InputError for an unknown name, and unless 'levels' and chains come together.
+    """
+    sample_times = choose(TIME_SAMPLERS, name, 'training.time_sampler')
+    if (sample_times is levels) != isinstance(sde, Chain):
+        raise InputError(
+            f'training.time_sampler: {name!r} does not go with {type(sde).__name__}; '
+            "'levels' is for the chains ('ddpm' and 'smld'), which allow no other"
+        )
+    if sample_times is log_normal:
+        return functools.partial(log_normal, mean=log_sigma[0], std=log_sigma[1])
+    return sample_times
+
+
 def _strata(key: Key[Array, ''], num: int) -> Batch:
     return (jnp.arange(num) + jax.random.uniform(key)) / num
 
@@ -190,21 +208,13 @@ def create(
 ) -> Callable[[ScoreFn, Key[Array, ''], State], Batch]:
     """`loss(score_fn, key, x0) -> [batch]`; `log_sigma` is mean and deviation for 'log_normal'.
 
-    Raises InputError for unknown names, and unless 'levels' and chains come together.
+    Raises InputError for unknown names, and for what `create_time_sampler` refuses.
     """
-    sample_times = choose(TIME_SAMPLERS, time_sampler, 'training.time_sampler')
-    if (sample_times is levels) != isinstance(sde, Chain):
-        raise InputError(
-            f'training.time_sampler: {time_sampler!r} does not go with {type(sde).__name__}; '
-            "'levels' is for the chains ('ddpm' and 'smld'), which allow no other"
-        )
-    if sample_times is log_normal:
-        sample_times = functools.partial(log_normal, mean=log_sigma[0], std=log_sigma[1])
     return functools.partial(
         denoising_score_matching,
         sde=sde,
         t_min=t_min,
-        sample_times=sample_times,
+        sample_times=create_time_sampler(time_sampler, sde, log_sigma),
         weight=choose(WEIGHTINGS, weighting, 'training.weighting'),
         reduce_mean=reduce_mean,
     )

@@ -1,6 +1,7 @@
 """Published checkpoints: their formats, their names, and how both meet the networks of models/.
 
     flax msgpack        checkpoint_N of score_sde: State{step, optimizer{target, state}, params_ema}
+                        (of its classifier, only the parameters)
     PyTorch zip         checkpoint_N.pth of score_sde_pytorch: {model, ema, optimizer, step}
     .npz, .safetensors  what this project writes: step, params/<name>, params_ema/<name>
 
@@ -210,6 +211,10 @@ def _from_arrays(arrays: Flat, path: pathlib.Path) -> Checkpoint:
 
 def _from_flax(state: dict, path: pathlib.Path) -> Checkpoint:
     try:
+        if state and not state.keys() & {'step', 'optimizer', 'params_ema'}:
+            # The published classifier is its parameters alone.
+            params = _flatten(state)
+            return Checkpoint(0, params, params)
         params = _flatten(state['optimizer']['target'])
         return Checkpoint(
             step=_count(state['step']),

@@ -5,7 +5,7 @@ A workdir holds `config.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<st
 """
 
 import dataclasses
-import json
+import functools
 import math
 import pathlib
 import time
@@ -28,11 +28,15 @@ import published
 import sampling
 import sharding
 import training
+import workdirs
 from checkpoints import Checkpoints
 from choices import InputError
 from experiment import (
+    Classifier,
     Experiment,
+    ScoreModel,
     create_bits_per_dim,
+    create_class_scores,
     create_cost,
     create_experiment,
     create_loss,
@@ -42,24 +46,12 @@ from experiment import (
 from metrics import MetricsLog, ProgressLog
 from training import TrainState
 
-# What a workdir's checkpoints depend on, and the fields of it that may change all the same.
-FIXED_SECTIONS = ('seed', 'data', 'sde', 'model', 'training', 'optim')
-FREE_FIELDS = (
-    'data.data_dir',
-    'training.num_steps',
-    'training.log_every',
-    'training.eval_every',
-    'training.sample_every',
-    'training.num_samples',
-    'training.checkpoint_every',
-    'training.keep_checkpoints',
-    'training.keep_every',
-)
+LABELS_CHECKED = 256  # images whose labels are looked at before a classifier is trained
 
 
 def use_cores(config: ConfigDict) -> None:
     """On a CPU, every core is a device as far as the batches divide; before anything else."""
-    sections = config.training, config.eval, config.sampling
+    sections = [config[name] for name in ('training', 'eval', 'sampling') if name in config]
     sharding.use_cores(*(section.batch_size for section in sections))
 
 
@@ -77,10 +69,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_batch_sizes(mesh, config, 'training.batch_size')
     experiment = create_experiment(config)
     loss, optimizer = create_loss(config, experiment), create_optimizer(config)
-    sample = create_sampler(config, experiment, config.sampling.method)
+    draw_if_due = create_grid_drawer(config, experiment, mesh)
     train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
     check_enough(train_images, fields.batch_size)
-    claim_workdir(config, workdir)
+    check_labels(config, experiment, train_images)
+    workdirs.claim(workdir, config.to_dict())
 
     step_fn = training.make_step(
         lambda params, key, batch: loss(params, key, batch, True).mean(),
@@ -91,8 +84,6 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     )
     run_steps = jax.jit(training.scan_steps(step_fn), donate_argnums=0)
     test_loss = jax.jit(lambda params, key, batch: loss(params, key, batch, False).mean())
-    grid_sharding = sharding.if_divided(mesh, fields.num_samples)
-    draw = jax.jit(sample, static_argnums=2, out_shardings=grid_sharding)
     test_batch = first_batch(test_images, fields.batch_size, mesh)
 
     with open_checkpoints(config, workdir) as checkpoints:
@@ -111,12 +102,29 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
                 if is_due(step, fields.eval_every, fields.num_steps):
                     key = jax.random.key(config.seed)
                     progress.add_test_loss(step, test_loss(state.ema_params, key, test_batch))
-                if is_due(step, fields.sample_every, fields.num_steps):
-                    drawn = draw(state.ema_params, jax.random.key(config.seed), fields.num_samples)
-                    save_grid(workdir / 'samples' / f'{step:07d}.png', experiment, drawn.x)
+                draw_if_due(step, state.ema_params, workdir / 'samples')
                 if is_due(step, fields.checkpoint_every, fields.num_steps):
                     checkpoints.save(state)
     plots.training_curves(workdir / 'logs' / 'metrics.jsonl', workdir / 'curves.png')
+
+
+def create_grid_drawer(
+    config: ConfigDict, experiment: ScoreModel | Classifier, mesh: Mesh
+) -> Callable[[int, Any, pathlib.Path], None]:
+    """`draw_if_due(step, params, directory)` saves the grid of samples of a step that has one."""
+    if isinstance(experiment, Classifier):
+        return lambda step, params, directory: None
+    fields = config.training
+    sample = create_sampler(config, experiment, config.sampling.method)
+    grid_sharding = sharding.if_divided(mesh, fields.num_samples)
+    draw = jax.jit(sample, static_argnums=2, out_shardings=grid_sharding)
+
+    def draw_if_due(step, params, directory):
+        if is_due(step, fields.sample_every, fields.num_steps):
+            drawn = draw(params, jax.random.key(config.seed), fields.num_samples)
+            save_grid(directory / f'{step:07d}.png', experiment, drawn.x)
+
+    return draw_if_due
 
 
 def create_state(config: ConfigDict, experiment: Experiment) -> TrainState:
@@ -156,28 +164,36 @@ def is_due(step: int, period: int, last: int) -> bool:
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Measures what config.eval asks for at one checkpoint, for `eval/<step>/` and the terminal."""
     mesh = sharding.create_mesh()
-    check_batch_sizes(mesh, config, 'eval.batch_size', 'sampling.batch_size')
     experiment = create_experiment(config)
-    measures = []
-    if config.eval.loss:
-        measures.append(test_loss_measure(config, experiment, mesh))
-    if config.eval.bpd:
-        measures.append(bits_per_dim_measure(config, experiment, mesh))
-    for method in config.eval.samplers:
-        measures.append(sampler_measure(config, experiment, mesh, method))
-
+    measures = create_measures(config, experiment, mesh)
     state = restore(config, workdir, experiment, mesh)
     directory = workdir / 'eval' / str(int(state.step))
     directory.mkdir(parents=True, exist_ok=True)
     found: dict[str, Any] = {'step': int(state.step)}
     for measure in measures:
         found |= measure(state.ema_params, directory)
-    write_json(directory / 'metrics.json', found)
+    workdirs.write_json(directory / 'metrics.json', found)
     print(table(found))
     print(f'Pictures and numbers are in {directory}')
 
 
 Measure = Callable[[Any, pathlib.Path], dict[str, float]]
+
+
+def create_measures(
+    config: ConfigDict, experiment: ScoreModel | Classifier, mesh: Mesh
+) -> list[Measure]:
+    """What config.eval asks for; raises InputError if that does not go together."""
+    check_batch_sizes(mesh, config, 'eval.batch_size')
+    measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
+    if isinstance(experiment, Classifier):
+        return [*measures, accuracy_measure(config, experiment, mesh)]
+    check_batch_sizes(mesh, config, 'sampling.batch_size')
+    if config.eval.bpd:
+        measures.append(bits_per_dim_measure(config, experiment, mesh))
+    for method in config.eval.samplers:
+        measures.append(sampler_measure(config, experiment, mesh, method))
+    return measures
 
 
 def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
@@ -193,7 +209,30 @@ def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) ->
     return measure
 
 
-def bits_per_dim_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
+def accuracy_measure(config: ConfigDict, classifier: Classifier, mesh: Mesh) -> Measure:
+    """Accuracy and cross-entropy on the test split, clean and at eval.noise_levels."""
+    class_scores = jax.jit(create_class_scores(config, classifier))
+    data = load_images(config, 'test')
+    check_labels(config, classifier, data)
+    names = ['clean', *[f't={level:g}T' for level in config.eval.noise_levels]]
+
+    def scores(params, key, batch):
+        found = class_scores(params, key, batch)
+        return jnp.stack([found.correct, found.cross_entropy]).transpose(2, 0, 1)
+
+    def measure(params, directory):
+        run = functools.partial(scores, params)
+        means = over_images(config, data, mesh, 'accuracy', run).mean(0)
+        return {
+            f'{kind}_{name}': value
+            for kind, row in zip(('accuracy', 'cross_entropy'), means, strict=True)
+            for name, value in zip(names, row, strict=True)
+        }
+
+    return measure
+
+
+def bits_per_dim_measure(config: ConfigDict, experiment: ScoreModel, mesh: Mesh) -> Measure:
     """Bits per dimension of the first images of the test split."""
     bits_per_dim = jax.jit(create_bits_per_dim(config, experiment))
     data = load_images(config, 'test')
@@ -219,7 +258,7 @@ def bits_per_dim_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh)
     return measure
 
 
-def sampler_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh, method: str) -> Measure:
+def sampler_measure(config: ConfigDict, experiment: ScoreModel, mesh: Mesh, method: str) -> Measure:
     """Samples by one method, their rate without compilation, and their evaluations."""
     draw = create_sampler(config, experiment, method)
 
@@ -255,8 +294,12 @@ def over_images(
 def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Draws images from a checkpoint, to `samples/<step>_<method>.png` and `.npz`."""
     mesh = sharding.create_mesh()
-    check_batch_sizes(mesh, config, 'sampling.batch_size')
     experiment = create_experiment(config)
+    if isinstance(experiment, Classifier):
+        raise InputError(
+            f'--mode=sample: {config.model.name!r} is a classifier, and draws no images'
+        )
+    check_batch_sizes(mesh, config, 'sampling.batch_size')
     method = config.sampling.method
     draw = create_sampler(config, experiment, method)
     state = restore(config, workdir, experiment, mesh)
@@ -310,7 +353,7 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
 
     if (workdir / 'checkpoints').exists():
         raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
-    claim_workdir(config, workdir)
+    workdirs.claim(workdir, config.to_dict())
     with open_checkpoints(config, workdir) as checkpoints:
         checkpoints.save(jax.device_put(state, sharding.copied(sharding.create_mesh())))
     optimizer = "Adam's moments" if found.moments else 'a fresh optimiser'
@@ -336,38 +379,14 @@ def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
     print(cost.report(create_cost(config, create_experiment(config), mesh.size)))
 
 
-# Workdirs, data and small change
-
-
-def claim_workdir(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Writes the config to a workdir; raises InputError if another run has it."""
-    path = workdir / 'config.json'
-    if path.exists():
-        check_same_run(config, json.loads(path.read_text()), workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(path, config.to_dict())
-
-
-def check_same_run(config: ConfigDict, trained: dict, workdir: pathlib.Path) -> None:
-    """Raises InputError for the first fixed field that a workdir was not trained with."""
-    before, now = flatten(trained), flatten(json.loads(json.dumps(config.to_dict())))
-    for field in sorted(before.keys() | now.keys()):
-        fixed = field.split('.')[0] in FIXED_SECTIONS and field not in FREE_FIELDS
-        if fixed and before.get(field) != now.get(field):
-            raise InputError(
-                f'{field}: {now.get(field)!r}, but {workdir} was trained with '
-                f'{before.get(field)!r}; use that, or another --workdir'
-            )
+# Checkpoints, data and small change
 
 
 def restore(
     config: ConfigDict, workdir: pathlib.Path, experiment: Experiment, mesh: Mesh
 ) -> TrainState:
     """The state at config.eval.checkpoint, or the newest one."""
-    path = workdir / 'config.json'
-    if not path.exists():
-        raise InputError(f'--workdir: {workdir} has no config.json; train there first')
-    check_same_run(config, json.loads(path.read_text()), workdir)
+    workdirs.check_same_run(workdir, config.to_dict())
     abstract = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding.copied(mesh)),
         jax.eval_shape(lambda: create_state(config, experiment)),
@@ -403,6 +422,18 @@ def check_enough(data: datasets.Images, batch_size: int) -> None:
         raise InputError(f'training.batch_size: {batch_size} is more than all {len(data)} images')
 
 
+def check_labels(config: ConfigDict, experiment: Experiment, data: datasets.Images) -> None:
+    """Raises InputError if the first images lack the labels that a classifier learns."""
+    if not isinstance(experiment, Classifier):
+        return
+    labels = data.gather(np.arange(min(len(data), LABELS_CHECKED)))['label']
+    classes = config.model.num_classes
+    if labels.min() < 0:
+        raise InputError(f'data.source: {config.data.source!r} has no labels to classify by')
+    if labels.max() >= classes:
+        raise InputError(f'model.num_classes: {classes}, and there is a label {labels.max()}')
+
+
 def first_batch(data: datasets.Images, size: int, mesh: Mesh) -> dict[str, jax.Array]:
     """The first images of a split on the devices, repeated if there are too few."""
     return sharding.split(mesh, data.gather(np.arange(size) % len(data)))
@@ -411,7 +442,8 @@ def first_batch(data: datasets.Images, size: int, mesh: Mesh) -> dict[str, jax.A
 def check_periods(fields: ConfigDict) -> None:
     """Raises InputError unless all that happens in training happens between two dispatches."""
     k = fields.steps_per_dispatch
-    for name in ('num_steps', 'log_every', 'eval_every', 'sample_every', 'checkpoint_every'):
+    periods = 'num_steps', 'log_every', 'eval_every', 'sample_every', 'checkpoint_every'
+    for name in (name for name in periods if name in fields):
         if fields[name] % k or fields[name] < 0:
             raise InputError(
                 f'training.{name}: {fields[name]} is not a multiple of '
@@ -441,22 +473,6 @@ def timed(function: Callable, *args) -> tuple[Any, float]:
     """The result, and the seconds it took."""
     started = time.perf_counter()
     return function(*args), time.perf_counter() - started
-
-
-def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
-    """Nested dictionaries as one, with dotted names."""
-    flat = {}
-    for name, value in tree.items():
-        nested = isinstance(value, dict)
-        flat |= flatten(value, f'{prefix}{name}.') if nested else {prefix + name: value}
-    return flat
-
-
-def write_json(path: pathlib.Path, content: dict) -> None:
-    """Replaces the file at once, so that a crash leaves the old one or the new one."""
-    draft = path.with_suffix('.draft')
-    draft.write_text(json.dumps(content, indent=2, default=float) + '\n')
-    draft.replace(path)
 
 
 def table(scalars: dict[str, Any]) -> str:

@@ -25,6 +25,21 @@ def get_config() -> ConfigDict:
     )
 
 
+def classifier() -> ConfigDict:
+    """The fields that a classifier has: of the same sections, without samplers and likelihood."""
+    return ConfigDict(
+        {
+            'seed': 42,
+            'data': data(),
+            'sde': sde(),
+            'model': wideresnet(),
+            'training': run(),
+            'optim': optim(),
+            'eval': classifier_evaluation(),
+        }
+    )
+
+
 def data() -> dict:
     """Images, and how they become arrays."""
     return {
@@ -132,22 +147,44 @@ def ncsn() -> dict:
     return {**ncsnv2(), 'name': 'ncsn', 'scale_by_sigma': False}
 
 
+def wideresnet() -> dict:
+    """The noise-conditional classifier."""
+    return {
+        'name': 'wideresnet',
+        'blocks_per_group': 4,
+        'channel_multiplier': 10,
+        'num_classes': 10,
+        'embedding_size': 128,
+        'fourier_scale': 16.0,
+        'channel_mean': (),  # what images are normalised by, one for each channel; (): by 0 and 1
+        'channel_std': (),
+        **COMPUTATION,
+    }
+
+
 def training() -> dict:
-    """The objective and the run."""
+    """Score matching, and the run."""
+    return {
+        **run(),
+        'weighting': 'sigma2',  # sigma2 | likelihood | edm
+        'reduce_mean': True,  # mean over pixels, otherwise half of their sum
+        'sample_every': 50_000,  # steps between grids of samples; 0: none
+        'num_samples': 64,  # images of such a grid
+    }
+
+
+def run() -> dict:
+    """The times that an objective is taken at, and the run."""
     return {
         'batch_size': 128,
         'num_steps': 1_300_000,
-        'weighting': 'sigma2',  # sigma2 | likelihood | edm
         # uniform | stratified | importance | log_snr | log_uniform | log_normal | levels
         'time_sampler': 'uniform',
         'log_sigma': (-1.2, 1.2),  # log_normal: mean and standard deviation of log(sigma / alpha)
-        'reduce_mean': True,  # mean over pixels, otherwise half of their sum
         't_min': placeholder(float),  # earliest time; None: the SDE's
         'steps_per_dispatch': 5,  # updates in one compiled program; divides all periods below
         'log_every': 50,
         'eval_every': 100,  # steps between losses of one test batch
-        'sample_every': 50_000,  # steps between grids of samples; 0: none
-        'num_samples': 64,  # images of such a grid
         'checkpoint_every': 10_000,
         'keep_checkpoints': 3,  # the newest; those at multiples of `keep_every` stay besides
         'keep_every': 50_000,
@@ -211,4 +248,15 @@ def evaluation() -> dict:
         'rtol': 1e-5,
         'atol': 1e-5,
         'samplers': ('pc', 'ode'),  # timed, each on sampling.num_samples images
+    }
+
+
+def classifier_evaluation() -> dict:
+    """What --mode=eval measures of a classifier, on the moving average of the parameters."""
+    return {
+        'checkpoint': placeholder(int),  # step; None: the newest
+        'batch_size': 64,
+        'loss': True,  # the training objective on the test split
+        # Accuracy and cross-entropy on the test split: on clean images, and at these times over T.
+        'noise_levels': (0.1, 0.25, 0.5, 0.75, 1.0),
     }

@@ -10,6 +10,7 @@ from models.ddpm import DDPM
 from models.ncsn import NCSN
 from models.ncsnpp import NCSNpp
 from models.ncsnv2 import NCSNv2For64, NCSNv2For128, NCSNv2For256
+from models.wideresnet import WideResnet
 
 
 def create(name: str, **fields: Any) -> nn.Module:
@@ -22,6 +23,9 @@ def create(name: str, **fields: Any) -> nn.Module:
     return network(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
 
 
+# What these say of (x, noise) are logits of classes; of the others, an array of x's shape.
+CLASSIFIERS: dict[str, type[nn.Module]] = {'wideresnet': WideResnet}
+
 MODELS: dict[str, type[nn.Module]] = {
     'ncsnpp': NCSNpp,
     'ddpm': DDPM,
@@ -29,4 +33,5 @@ MODELS: dict[str, type[nn.Module]] = {
     'ncsnv2_128': NCSNv2For128,
     'ncsnv2_256': NCSNv2For256,
     'ncsn': NCSN,
+    **CLASSIFIERS,
 }

@@ -9,7 +9,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {'main'},
     {'run_lib'},
-    {'experiment', 'metrics', 'plots', 'checkpoints', 'published', 'datasets', 'sharding'},
+    {
+        'experiment',
+        'metrics',
+        'plots',
+        'checkpoints',
+        'workdirs',
+        'published',
+        'datasets',
+        'sharding',
+    },
     {
         'training',
         'images',
@@ -20,6 +29,7 @@ LAYERS = [
         'models',
         'torch_zip',
         'torch_names',
+        'classification',
     },
     {'ode', 'keys'},
     {'parameterization'},
@@ -65,7 +75,18 @@ def test_configs_are_read_by_run_lib_and_experiment_alone(module):
 
 
 @pytest.mark.parametrize(
-    'module', ['sde_lib', 'losses', 'sampling', 'likelihood', 'training', 'models', 'ode', 'cost']
+    'module',
+    [
+        'sde_lib',
+        'losses',
+        'classification',
+        'sampling',
+        'likelihood',
+        'training',
+        'models',
+        'ode',
+        'cost',
+    ],
 )
 def test_the_method_touches_no_files_clocks_or_logs(module):
     for path in files(module):

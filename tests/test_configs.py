@@ -20,11 +20,13 @@ from configs import base
 from tests import parameter_counts
 
 ROOT = pathlib.Path(__file__).parent.parent
-EXPERIMENTS = sorted(
+CLASSIFIERS = ['ve/cifar10_classifier', 've/mnist_classifier']
+ALL = sorted(
     path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
     for path in (ROOT / 'configs').glob('*/**/*.py')
     if path.stem not in ('__init__', 'base')
 )
+EXPERIMENTS = [name for name in ALL if name not in CLASSIFIERS]
 PUBLISHED = [
     *[f'subvp/cifar10_{network}_continuous' for network in ('ddpm', 'ddpmpp', 'ddpmpp_deep')],
     *[f'subvp/cifar10_{network}_continuous' for network in ('ncsnpp', 'ncsnpp_deep')],
@@ -67,16 +69,17 @@ def load(name):
 
 def test_the_experiments_are_the_39_published_ones_and_the_new_ones():
     assert len(PUBLISHED) == 39
+    assert set(CLASSIFIERS) < set(ALL)
     assert set(EXPERIMENTS) == set(PUBLISHED) | set(NEW)
 
 
-@pytest.mark.parametrize('name', EXPERIMENTS)
+@pytest.mark.parametrize('name', ALL)
 def test_an_experiment_says_how_it_is_run(name):
     assert f'--config=configs/{name}.py' in module(name).__doc__
 
 
 def test_no_two_experiments_name_the_same_workdir():
-    docs = [module(name).__doc__ for name in EXPERIMENTS]
+    docs = [module(name).__doc__ for name in ALL]
     workdirs = [doc.split('--workdir=')[1].split()[0] for doc in docs]
     assert len(set(workdirs)) == len(workdirs)
 
@@ -94,6 +97,20 @@ def test_every_experiment_builds_all_that_it_names(name):
     run_lib.check_periods(config.training)
 
 
+@pytest.mark.parametrize('name', CLASSIFIERS)
+def test_every_classifier_builds_all_that_it_names(name):
+    config = load(name)
+    built = experiment.create_experiment(config)
+    params = jax.eval_shape(built.init_params, jax.random.key(0))
+    loss = experiment.create_loss(config, built)
+    batch = {'image': jnp.zeros((1, *built.image_shape), jnp.uint8), 'label': jnp.zeros(1, int)}
+    value = jax.eval_shape(lambda p: loss(p, jax.random.key(0), batch, True), params)
+    assert value.shape == (1,)
+    experiment.create_optimizer(config).init(params)
+    experiment.create_class_scores(config, built)
+    run_lib.check_periods(config.training)
+
+
 SET_BY_SDE = {'sigma_min', 'sigma_max', 'num_scales'}
 
 
@@ -102,7 +119,7 @@ def network_fields(model):
     return {field.name for field in dataclasses.fields(network)}
 
 
-@pytest.mark.parametrize('model', ['ncsnpp', 'ddpm', 'ncsnv2_64', 'ncsn'])
+@pytest.mark.parametrize('model', ['ncsnpp', 'ddpm', 'ncsnv2_64', 'ncsn', 'wideresnet'])
 def test_base_has_every_field_of_the_networks_and_no_other(model):
     fields = set(getattr(base, model.split('_')[0])())
     network = network_fields(model)

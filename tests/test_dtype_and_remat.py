@@ -10,7 +10,11 @@ from models import layers, ncsn, normalization, resampling
 from tests import networks
 
 UNET = {'nf': 8, 'ch_mult': (1,), 'num_res_blocks': 1, 'attn_resolutions': (), 'dropout': 0.5}
-FIELDS = {'ncsnpp': UNET, 'ddpm': {**UNET, 'normalization': 'InstanceNorm++'}}
+FIELDS = {
+    'ncsnpp': UNET,
+    'ddpm': {**UNET, 'normalization': 'InstanceNorm++'},
+    'wideresnet': {'blocks_per_group': 1, 'channel_multiplier': 1},
+}
 X, LABELS = jax.random.normal(jax.random.key(1), (2, 8, 8, 3)), jnp.array([3, 7])
 
 
