@@ -9,7 +9,7 @@ def get_config():
     config.data.source = 'digits'
     config.data.image_size = (8, 8)
     config.model.nf = 8
-    config.model.ch_mult = (1, 1)
+    config.model.ch_mult = (1,)
     config.model.attn_resolutions = ()
     config.training.batch_size = 8
     config.training.num_steps = 40
