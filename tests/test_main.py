@@ -19,9 +19,6 @@ import run_lib
 from choices import InputError
 from tests import published_config
 
-# Of several workers one runs all of these: they share a finished run, which takes half a minute.
-pytestmark = pytest.mark.xdist_group('main')
-
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIG = 'tests/tiny_config.py'
 # Compiles several times faster; what is compiled is checked elsewhere.
