@@ -292,6 +292,8 @@ def _predictor_corrector(fields: ConfigDict, sde: SDE) -> Callable:
         raise InputError("sampling: predictor and corrector are both 'none'; one is needed")
     if fields.steps < 1:
         raise InputError(f'sampling.steps: {fields.steps}; at least 1 needed')
+    if corrector and fields.corrector_steps < 1:
+        raise InputError(f'sampling.corrector_steps: {fields.corrector_steps}; at least 1 needed')
     return functools.partial(
         sampling.predictor_corrector,
         sde=sde,
@@ -355,7 +357,7 @@ def create_bits_per_dim(
     return bits_per_dim
 
 
-def create_cost(config: ConfigDict, experiment: Experiment, num_devices: int) -> Cost:
+def create_cost(config: ConfigDict, experiment: ScoreModel | Classifier, num_devices: int) -> Cost:
     """What training costs on so many devices, from shapes alone."""
     loss, optimizer = create_loss(config, experiment), create_optimizer(config)
     batch_size = config.training.batch_size
