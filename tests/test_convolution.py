@@ -23,7 +23,7 @@ def reference(x, w, padding='SAME', stride=1):
     return lax.conv_general_dilated(x, w, (stride, stride), padding, dimension_numbers=dimensions)
 
 
-def close(found, expected):
+def assert_close(found, expected):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), found, expected
     )
@@ -38,9 +38,9 @@ def test_values_and_derivatives_agree(padding, size):
         return lambda x, w: jnp.sum(jnp.sin(function(x, w, padding)))
 
     ours, theirs = loss(convolution.conv2d), loss(reference)
-    close(convolution.conv2d(X, w, padding), reference(X, w, padding))
-    close(jax.grad(ours, (0, 1))(X, w), jax.grad(theirs, (0, 1))(X, w))
-    close(jax.jvp(ours, (X, w), (X + 1, w - 1)), jax.jvp(theirs, (X, w), (X + 1, w - 1)))
+    assert_close(convolution.conv2d(X, w, padding), reference(X, w, padding))
+    assert_close(jax.grad(ours, (0, 1))(X, w), jax.grad(theirs, (0, 1))(X, w))
+    assert_close(jax.jvp(ours, (X, w), (X + 1, w - 1)), jax.jvp(theirs, (X, w), (X + 1, w - 1)))
 
 
 @pytest.mark.parametrize('first', [jax.grad, jax.jacfwd])
@@ -51,7 +51,7 @@ def test_second_derivatives_agree(first):
 
         return jax.jvp(first(loss), (W,), (W + 1,))[1]
 
-    close(second(convolution.conv2d), second(reference))
+    assert_close(second(convolution.conv2d), second(reference))
 
 
 @pytest.mark.parametrize('axes', [(0, None), (None, 0), (0, 0), (3, 1)])
@@ -65,8 +65,8 @@ def test_vmap_agrees(axes):
 
         return jax.vmap(jax.grad(loss, (0, 1)), axes)(x, w)
 
-    close(jax.vmap(convolution.conv2d, axes)(x, w), jax.vmap(reference, axes)(x, w))
-    close(gradients(convolution.conv2d), gradients(reference))
+    assert_close(jax.vmap(convolution.conv2d, axes)(x, w), jax.vmap(reference, axes)(x, w))
+    assert_close(gradients(convolution.conv2d), gradients(reference))
 
 
 @pytest.mark.parametrize('shape', [(2, 8, 8, 2), (2, 7, 6, 2)])
@@ -76,9 +76,9 @@ def test_stride_two_agrees(shape):
     def loss(function):
         return lambda x, w: jnp.sum(jnp.sin(function(x, w)))
 
-    close(convolution.conv2d_stride2(x, W), reference(x, W, stride=2))
+    assert_close(convolution.conv2d_stride2(x, W), reference(x, W, stride=2))
     ours = jax.grad(loss(convolution.conv2d_stride2), (0, 1))(x, W)
-    close(ours, jax.grad(loss(lambda x, w: reference(x, w, stride=2)), (0, 1))(x, W))
+    assert_close(ours, jax.grad(loss(lambda x, w: reference(x, w, stride=2)), (0, 1))(x, W))
 
 
 def test_gradients_of_a_large_batch_are_summed_in_parts():
@@ -124,4 +124,4 @@ def test_dilated_convolutions_and_their_gradients_are_those_of_jax(height, width
         return reference(x, spread.at[::dilation, ::dilation].set(w))
 
     ours = functools.partial(convolution.dilated_conv2d, dilation=dilation)
-    close(with_gradients(ours), with_gradients(theirs))
+    assert_close(with_gradients(ours), with_gradients(theirs))
