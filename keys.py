@@ -7,7 +7,22 @@ from jaxtyping import Array, Float, Int, Key
 
 def per_image(key: Key[Array, ''], num: int) -> Key[Array, 'num']:
     """A key for each image, that depends on the image's index and not on `num`."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num))
+    return of_indices(key, jnp.arange(num))
+
+
+def of_indices(key: Key[Array, ''], index: Int[Array, 'batch']) -> Key[Array, 'batch']:
+    """The keys of the images of these indices."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+
+
+def fold_in(image_keys: Key[Array, 'batch'], draw: int | Int[Array, '']) -> Key[Array, 'batch']:
+    """Each image's key for the draw of that number."""
+    return jax.vmap(jax.random.fold_in, (0, None))(image_keys, draw)
+
+
+def split(image_keys: Key[Array, 'batch'], num: int) -> Key[Array, 'num batch']:
+    """Each image's key split: one key of every image for each of `num` purposes."""
+    return jax.vmap(lambda key: jax.random.split(key, num), out_axes=1)(image_keys)
 
 
 def normal(

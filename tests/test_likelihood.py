@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import images
+import keys
 import likelihood
 import sampling
 import sde_lib
@@ -17,17 +18,19 @@ from tests import mixture
 SDES = [sde_lib.VP(), sde_lib.SubVP(), sde_lib.VE(), sde_lib.FlowMatching(), sde_lib.CosineVP()]
 
 
-def log_prob_of(sde, data, x, key=None, **fields):
+KEY = jax.random.key(0)
+
+
+def log_prob_of(sde, data, x, key=KEY, **fields):
     """`likelihood.log_prob` under the exact score."""
-    key = jax.random.key(0) if key is None else key
     function = functools.partial(
         likelihood.log_prob, score_fn=data.score_fn(sde), sde=sde, t_min=sde.t_min, **fields
     )
-    return jax.jit(function)(key, x=x)
+    return jax.jit(function)(keys.per_image(key, len(x)), x=x)
 
 
 @pytest.mark.parametrize('sde', SDES, ids=lambda sde: type(sde).__name__)
-@pytest.mark.parametrize('dim', [2, 8])
+@pytest.mark.parametrize('dim', [2, 32])
 def test_log_prob_is_that_of_the_mixture(sde, dim):
     """At t_min, where the mixture's density is known; the rest is the prior's distance from p_T."""
     data = mixture.example(dim)
@@ -36,20 +39,10 @@ def test_log_prob_is_that_of_the_mixture(sde, dim):
     exact = data.log_prob(x, sde, jnp.float32(sde.t_min))
     # The prior stands in for p_T: this is what that costs at the codes.
     gap = sde.prior_log_prob(found.latent) - data.log_prob(found.latent, sde, jnp.float32(sde.T))
-    np.testing.assert_allclose(found.log_prob - gap, exact, atol=1e-3 * dim)
+    error = np.abs(found.log_prob - gap - exact) / dim
+    print(type(sde).__name__, dim, 'max error', error.max(), 'nfe', found.nfe.mean())
+    assert error.max() < 1e-4
     assert np.abs(gap).max() < 0.05 * dim
-
-
-@pytest.mark.parametrize('divergence', ['rademacher', 'gaussian'])
-def test_hutchinson_agrees_within_its_standard_error(divergence):
-    sde, data = sde_lib.VP(), mixture.example(4)
-    x = data.sample(jax.random.key(1), 200)
-    found = log_prob_of(sde, data, x, divergence=divergence, num_probes=32, rtol=1e-4, atol=1e-4)
-    exact = log_prob_of(sde, data, x, divergence='exact', rtol=1e-4, atol=1e-4)
-    z = (found.log_prob - exact.log_prob) / found.standard_error
-    # Student's t with 31 degrees of freedom: 95 % within 2.04; over 200 images, +- 1.5 %.
-    assert 0.90 < np.mean(np.abs(z) < 2.04) < 0.99
-    assert abs(z.mean()) < 5 / np.sqrt(200)
 
 
 def test_standard_errors_of_one_probe_and_of_the_exact_divergence():
