@@ -15,7 +15,8 @@ from typing import Any
 import diffrax
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import optimistix
+from jaxtyping import Array, Float, Int
 
 from choices import choose
 from parameterization import ScoreFn
@@ -68,7 +69,7 @@ def solve(
         rate = -((sde.sigma(t) / sde.diffusion(t)) ** 2)
         return jax.tree.map(lambda v: rate * v, velocity(t, y, args))
 
-    def solve_with(field, y, args):
+    def solve_with(field, norm, y, args):
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(field),
             method(),
@@ -77,7 +78,7 @@ def solve(
             None,
             y,
             args,
-            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol, norm=norm),
             adjoint=diffrax.ForwardMode(),
             max_steps=MAX_STEPS,
         )
@@ -85,6 +86,12 @@ def solve(
         return y1, per_step * solution.stats['num_steps'] + first
 
     if per_image:
-        return jax.vmap(functools.partial(solve_with, velocity_in_log_snr))(y0, args)
-    y1, nfe = solve_with(jax.vmap(velocity_in_log_snr, (None, 0, 0)), y0, args)
+        return jax.vmap(functools.partial(solve_with, velocity_in_log_snr, _largest_rms))(y0, args)
+    of_batch = jax.vmap(velocity_in_log_snr, (None, 0, 0))
+    y1, nfe = solve_with(of_batch, optimistix.rms_norm, y0, args)
     return y1, jnp.full(len(jax.tree.leaves(y0)[0]), nfe)
+
+
+def _largest_rms(y: Any) -> Float[Array, '']:
+    """The largest root mean square of a leaf: a log-density is not averaged away among pixels."""
+    return jnp.stack([optimistix.rms_norm(leaf) for leaf in jax.tree.leaves(y)]).max()
