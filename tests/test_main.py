@@ -100,6 +100,10 @@ def test_evaluation_measures_loss_likelihood_and_samplers(workdir, cache):
     assert found['bits_per_dim_images'] == 12
     assert 0 < found['bits_per_dim'] < 20
     assert found['bits_per_dim_standard_error'] > 0
+    # One dequantisation and one probe: their parts of the error are not known.
+    assert found['bits_per_dim_error_of_data'] == found['bits_per_dim_standard_error']
+    assert 'bits_per_dim_error_of_probes' not in found
+    assert found['bits_per_dim_variational_standard_error'] > 0
     assert found['pc_nfe'] == 4
     assert found['ode_nfe'] > 4
     assert found['pc_samples_per_second'] > 0
