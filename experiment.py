@@ -25,7 +25,6 @@ import losses
 import models
 import ode
 import parameterization
-import sampling
 import sde_lib
 import training
 from choices import InputError, choose
@@ -118,7 +117,7 @@ class Classifier(Experiment):
 def create_experiment(config: ConfigDict) -> ScoreModel | Classifier:
     """Raises InputError for names that do not exist and for fields that do not go together."""
     choose(models.MODELS, config.model.name, 'model.name')
-    sde = sde_lib.create(config.sde.name, **_given(config.sde, but=['name']))
+    sde = sde_lib.create(config.sde.name, **plain_fields(config.sde, but=['name']))
     create = _classifier if config.model.name in models.CLASSIFIERS else _score_model
     return create(config, sde)
 
@@ -135,9 +134,9 @@ def _classifier(config: ConfigDict, sde: SDE) -> Classifier:
         values, channels = config.model[field], config.data.channels
         if len(values) not in (0, channels):
             raise InputError(f'model.{field}: {values}, and images have {channels} channels')
-    network = models.create(**_given(config.model))
+    network = models.create(**plain_fields(config.model))
     network.plan(*config.data.image_size)
-    t_min = _or_default(config.training.t_min, sde.t_min)
+    t_min = or_default(config.training.t_min, sde.t_min)
     return Classifier(sde=sde, network=network, **_image_fields(config.data), t_min=t_min)
 
 
@@ -161,7 +160,7 @@ def _image_fields(data: ConfigDict) -> dict:
 
 def _score_model(config: ConfigDict, sde: SDE) -> ScoreModel:
     parameterize = _parameterization(config.model, sde)
-    fields = _given(config.model, but=['parameterization', 'input_fourier'])
+    fields = plain_fields(config.model, but=['parameterization', 'input_fourier'])
     # Discrete SMLD networks divide by a table of the chain's levels.
     for name in ('sigma_min', 'sigma_max', 'num_scales'):
         if isinstance(sde, sde_lib.SMLD):
@@ -187,7 +186,7 @@ def _score_model(config: ConfigDict, sde: SDE) -> ScoreModel:
 
 def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """The optimiser of config.optim."""
-    fields = _given(config.optim, but=['cosine_decay', 'ema_rate', 'ema_warmup'])
+    fields = plain_fields(config.optim, but=['cosine_decay', 'ema_rate', 'ema_warmup'])
     decay_steps = config.training.num_steps if config.optim.cosine_decay else 0
     return training.create_optimizer(decay_steps=decay_steps, **fields)
 
@@ -210,8 +209,8 @@ def create_loss(
 def _score_matching(fields: ConfigDict, model: ScoreModel) -> Callable:
     score_matching = losses.create(
         model.sde,
-        t_min=_or_default(fields.t_min, model.sde.t_min),
-        **_given(fields, only=['weighting', 'time_sampler', 'reduce_mean', 'log_sigma']),
+        t_min=or_default(fields.t_min, model.sde.t_min),
+        **plain_fields(fields, only=['weighting', 'time_sampler', 'reduce_mean', 'log_sigma']),
     )
 
     def objective(params, key, x0, batch, dropout_key):
@@ -261,70 +260,6 @@ def create_class_scores(
     return class_scores
 
 
-def create_sampler(
-    config: ConfigDict, experiment: ScoreModel, method: str
-) -> Callable[[Params, Key[Array, ''], int], sampling.Samples]:
-    """`sample(params, key, num) -> Samples`, by 'pc' or 'ode', as config.sampling says.
-
-    Image i of a class-conditional network is of class i modulo the number of classes.
-    """
-    sample = choose(SAMPLERS, method, 'sampling.method')(config.sampling, experiment.sde)
-
-    def sample_one(params, key, label):
-        score_fn = experiment.score_fn(params, label)
-        drawn = sample(key, score_fn, (1, *experiment.image_shape))
-        return jax.tree.map(lambda a: a[0], drawn)
-
-    def sample_batch(params, key, num):
-        if not experiment.num_classes:
-            return sample(key, experiment.score_fn(params), (num, *experiment.image_shape))
-        labels = jnp.arange(num) % experiment.num_classes
-        return jax.vmap(sample_one, (None, 0, 0))(params, keys.per_image(key, num), labels)
-
-    return sample_batch
-
-
-def _predictor_corrector(fields: ConfigDict, sde: SDE) -> Callable:
-    predictor = choose(sampling.PREDICTORS, fields.predictor, 'sampling.predictor')
-    corrector = choose(sampling.CORRECTORS, fields.corrector, 'sampling.corrector')
-    grid = choose(sampling.TIME_GRIDS, fields.grid, 'sampling.grid')
-    if predictor is None and corrector is None:
-        raise InputError("sampling: predictor and corrector are both 'none'; one is needed")
-    if fields.steps < 1:
-        raise InputError(f'sampling.steps: {fields.steps}; at least 1 needed')
-    if corrector and fields.corrector_steps < 1:
-        raise InputError(f'sampling.corrector_steps: {fields.corrector_steps}; at least 1 needed')
-    return functools.partial(
-        sampling.predictor_corrector,
-        sde=sde,
-        times=grid(sde, fields.steps, _or_default(fields.t_min, _last_time(fields.grid, sde))),
-        predictor=predictor and functools.partial(predictor, eta=fields.eta),
-        corrector=corrector
-        and functools.partial(corrector, snr=fields.snr, batch_mean=fields.batch_mean_norm),
-        corrector_steps=fields.corrector_steps,
-        denoise=fields.denoise,
-    )
-
-
-def _last_time(grid: str, sde: SDE) -> float:
-    """The SDE's t_min; a chain on the uniform grid steps from its lowest level to the data."""
-    return 0.0 if grid == 'uniform' and isinstance(sde, sde_lib.Chain) else sde.t_min
-
-
-def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
-    choose(ode.SOLVERS, fields.solver, 'sampling.solver')
-    return functools.partial(
-        sampling.probability_flow,
-        sde=sde,
-        t_min=_or_default(fields.t_min, sde.t_min),
-        denoise=fields.denoise,
-        **_given(fields, only=['solver', 'rtol', 'atol']),
-    )
-
-
-SAMPLERS = {'pc': _predictor_corrector, 'ode': _probability_flow}
-
-
 def create_bits_per_dim(
     config: ConfigDict, experiment: ScoreModel
 ) -> Callable[[Params, Key[Array, ''], Batch], tuple[Array, Array]]:
@@ -335,8 +270,8 @@ def create_bits_per_dim(
     log_prob = functools.partial(
         likelihood.log_prob,
         sde=experiment.sde,
-        t_min=_or_default(fields.t_min, experiment.sde.t_min),
-        **_given(fields, only=['divergence', 'num_probes', 'solver', 'rtol', 'atol']),
+        t_min=or_default(fields.t_min, experiment.sde.t_min),
+        **plain_fields(fields, only=['divergence', 'num_probes', 'solver', 'rtol', 'atol']),
     )
 
     def log_prob_one(params, key, x, label):
@@ -423,7 +358,7 @@ def _parameterization(fields: ConfigDict, sde: SDE) -> Callable[[SDE, Network], 
     return parameterize
 
 
-def _given(fields: ConfigDict, but: list[str] = (), only: list[str] | None = None) -> dict:
+def plain_fields(fields: ConfigDict, but: list[str] = (), only: list[str] | None = None) -> dict:
     """The fields that are not None, as plain values."""
     return {
         name: value
@@ -432,5 +367,6 @@ def _given(fields: ConfigDict, but: list[str] = (), only: list[str] | None = Non
     }
 
 
-def _or_default(value: float | None, default: float) -> float:
+def or_default(value: float | None, default: float) -> float:
+    """The value of a field that may be None."""
     return default if value is None else value

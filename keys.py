@@ -5,9 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 
+def of_images(key: Key[Array, ''], indices: Int[Array, 'num']) -> Key[Array, 'num']:
+    """The keys of the images with these indices: the same in every batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+
+
 def per_image(key: Key[Array, ''], num: int) -> Key[Array, 'num']:
-    """A key for each image, that depends on the image's index and not on `num`."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(num))
+    """The keys of images 0 to num - 1."""
+    return of_images(key, jnp.arange(num))
 
 
 def normal(

@@ -41,9 +41,9 @@ from experiment import (
     create_experiment,
     create_loss,
     create_optimizer,
-    create_sampler,
 )
 from metrics import MetricsLog, ProgressLog
+from samplers import create_sampler
 from training import TrainState
 
 LABELS_CHECKED = 256  # images whose labels are looked at before a classifier is trained
@@ -117,11 +117,11 @@ def create_grid_drawer(
     fields = config.training
     sample = create_sampler(config, experiment, config.sampling.method)
     grid_sharding = sharding.if_divided(mesh, fields.num_samples)
-    draw = jax.jit(sample, static_argnums=2, out_shardings=grid_sharding)
+    draw = jax.jit(sample, out_shardings=grid_sharding)
 
     def draw_if_due(step, params, directory):
         if is_due(step, fields.sample_every, fields.num_steps):
-            drawn = draw(params, jax.random.key(config.seed), fields.num_samples)
+            drawn = draw(params, jax.random.key(config.seed), np.arange(fields.num_samples))
             save_grid(directory / f'{step:07d}.png', experiment, drawn.x)
 
     return draw_if_due
@@ -314,16 +314,17 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
 def draw_samples(
     config: ConfigDict, draw: Callable, params: Any, mesh: Mesh, name: str
 ) -> tuple[sampling.Samples, float]:
-    """Samples by `draw(params, key, num)`, batch by batch, and their seconds once compiled."""
+    """Samples by `draw(params, key, indices)`, batch by batch, and their seconds once compiled."""
     num, size = config.sampling.num_samples, config.sampling.batch_size
     key = jax.random.key(config.seed)
     tqdm.write(f'{name}: compiling ...')
-    run = jax.jit(draw, static_argnums=2, out_shardings=sharding.by_batch(mesh))
-    run = run.lower(params, key, size).compile()
+    run = jax.jit(draw, out_shardings=sharding.by_batch(mesh))
+    run = run.lower(params, key, np.arange(size)).compile()
     batches, started = [], time.perf_counter()
     with tqdm(total=num, unit='image', desc=name, dynamic_ncols=True) as bar:
         for i in range(math.ceil(num / size)):
-            batches.append(jax.device_get(run(params, jax.random.fold_in(key, i))))
+            indices = np.arange(i * size, (i + 1) * size)
+            batches.append(jax.device_get(run(params, key, indices)))
             bar.update(min(size, num - i * size))
     seconds = (time.perf_counter() - started) * num / (len(batches) * size)
     return jax.tree.map(lambda *a: np.concatenate(a)[:num], *batches), seconds

@@ -34,6 +34,11 @@ def expand(a: Array, x: Array) -> Array:
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim)) if a.ndim else a
 
 
+def at(t: Array | float, x: State) -> Float[Array, 'batch']:
+    """The time t of every member of the batch `x`."""
+    return jnp.broadcast_to(t, x.shape[:1])
+
+
 @dataclasses.dataclass(frozen=True)
 class SDE:
     """A linear SDE on [t_min, T]. Subclasses give `log_alpha` and `sigma`; see the module's

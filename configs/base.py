@@ -215,17 +215,22 @@ def sampling() -> dict:
         'batch_size': 64,
         # last time of the reverse solve; None: the SDE's, and for pc on a chain's uniform grid 0
         't_min': placeholder(float),
-        # pc: predictor-corrector
+        'temperature': 1.0,  # scale of all noise; below 1: likelier, less varied images
+        # the last state without the noise of its step; of solvers without noise E[x_0 | x], for one
+        # evaluation more
+        'denoise': True,
+        # solvers on a time grid
         'steps': 1000,
         'grid': 'uniform',  # uniform | log_snr | karras
-        # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | none
+        # pc: predictor-corrector
+        # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | ddim | none
         'predictor': 'euler_maruyama',
-        'eta': 1.0,  # noise of the predictor: 1 the reverse SDE, 0 the probability flow
+        # noise of the predictor: 1 the reverse SDE, 0 the probability flow; None: 0 of ddim, else 1
+        'eta': placeholder(float),
         'corrector': 'none',  # langevin | annealed_langevin | none
         'corrector_steps': 1,
         'snr': 0.16,  # signal-to-noise ratio of the corrector's steps
         'batch_mean_norm': False,  # `langevin` takes mean norms over the batch, as published
-        'denoise': True,  # without the noise of the last step; ode: one evaluation more
         # ode: probability flow
         'solver': 'tsit5',  # heun | bosh3 | tsit5 | dopri5 | dopri8
         'rtol': 1e-5,
