@@ -33,7 +33,7 @@ LAYERS = [
         'classification',
     },
     {'solvers'},
-    {'ode', 'keys'},
+    {'ode', 'keys', 'mixtures'},
     {'parameterization'},
     {'sde_lib'},
     {'choices'},
@@ -92,6 +92,7 @@ def test_configs_are_read_at_the_edge(module):
         'training',
         'models',
         'ode',
+        'mixtures',
         'cost',
     ],
 )

@@ -14,6 +14,7 @@ import pytest
 
 import experiment
 import run_lib
+import samplers
 import sde_lib
 from choices import choose
 from configs import base
@@ -92,8 +93,8 @@ def test_every_experiment_builds_all_that_it_names(name):
     experiment.create_loss(config, built)
     experiment.create_optimizer(config).init(params)
     experiment.create_bits_per_dim(config, built)
-    for method in experiment.SAMPLERS:
-        experiment.create_sampler(config, built, method)
+    for method in samplers.METHODS:
+        samplers.create_sampler(config, built, method)
     run_lib.check_periods(config.training)
 
 
