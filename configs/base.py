@@ -249,9 +249,14 @@ def evaluation() -> dict:
         't_min': placeholder(float),  # earliest time of the likelihood; None: the SDE's
         'divergence': 'rademacher',  # rademacher | gaussian | exact
         'num_probes': 1,
+        'num_dequantizations': 1,  # of every image, each with probes of its own
+        'importance_weighted': False,  # the tighter bound from all dequantisations; two probes
+        'variational_draws': 8,  # times of the variational bound, two evaluations each; 0: none
+        'round_trip': False,  # encode and decode the images, and report the error
         'solver': 'tsit5',
         'rtol': 1e-5,
         'atol': 1e-5,
+        'per_image_steps': True,  # otherwise one step size for a batch, as published
         'samplers': ('pc', 'ode'),  # timed, each on sampling.num_samples images
     }
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bits_per_dim
 import experiment
 import run_lib
 import samplers
@@ -92,7 +93,7 @@ def test_every_experiment_builds_all_that_it_names(name):
     assert score.shape == (1, *built.image_shape)
     experiment.create_loss(config, built)
     experiment.create_optimizer(config).init(params)
-    experiment.create_bits_per_dim(config, built)
+    bits_per_dim.create(config, built)
     for method in samplers.METHODS:
         samplers.create_sampler(config, built, method)
     run_lib.check_periods(config.training)
