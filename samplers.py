@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
@@ -16,7 +17,7 @@ from choices import InputError, choose
 from experiment import ScoreModel, or_default, plain_fields
 from sampling import Samples
 from sde_lib import SDE
-from solvers import correctors, grids, predictors
+from solvers import correctors, dpm_solver, grids, karras, predictors, unipc
 from solvers.grid_solver import GridSolver, predictor_corrector
 
 Params = Any
@@ -64,19 +65,17 @@ def _on_grid(create_solver: Callable, fields: ConfigDict, sde: SDE) -> Callable:
     grid = choose(grids.TIME_GRIDS, fields.grid, 'sampling.grid')
     if fields.steps < 1:
         raise InputError(f'sampling.steps: {fields.steps}; at least 1 needed')
-    solver = create_solver(fields)
-    t_min = or_default(fields.t_min, _last_time(fields.grid, sde))
+    solver, last_time = create_solver(fields, sde)
+    t_min = or_default(fields.t_min, last_time)
     return functools.partial(
         sampling.on_grid, times=grids.create(grid, sde, fields.steps, t_min), solver=solver
     )
 
 
-def _last_time(grid: str, sde: SDE) -> float:
-    """The SDE's t_min; a chain on the uniform grid steps from its lowest level to the data."""
-    return 0.0 if grid == 'uniform' and isinstance(sde, sde_lib.Chain) else sde.t_min
-
-
-def _predictor_corrector(fields: ConfigDict) -> GridSolver:
+def _predictor_corrector(fields: ConfigDict, sde: SDE) -> tuple[GridSolver, float]:
+    """The solver, and its last time: on a uniform grid, a chain steps from its lowest level to the
+    data.
+    """
     predictor = choose(predictors.PREDICTORS, fields.predictor, 'sampling.predictor')
     corrector = choose(correctors.CORRECTORS, fields.corrector, 'sampling.corrector')
     if predictor is None and corrector is None:
@@ -84,13 +83,34 @@ def _predictor_corrector(fields: ConfigDict) -> GridSolver:
     if corrector and fields.corrector_steps < 1:
         raise InputError(f'sampling.corrector_steps: {fields.corrector_steps}; at least 1 needed')
     eta = or_default(fields.eta, 0.0 if fields.predictor == 'ddim' else 1.0)
-    return predictor_corrector(
+    last_time = 0.0 if fields.grid == 'uniform' and isinstance(sde, sde_lib.Chain) else sde.t_min
+    solver = predictor_corrector(
         predictor and functools.partial(predictor, eta=eta),
         corrector
         and functools.partial(corrector, snr=fields.snr, batch_mean=fields.batch_mean_norm),
         fields.corrector_steps,
         stochastic=corrector is not None or eta > 0,
     )
+    return solver, last_time
+
+
+def _few_steps(
+    create: Callable, names: list[str], fields: ConfigDict, sde: SDE
+) -> tuple[GridSolver, float]:
+    """A solver with these fields, and its last time; some of them evaluate the network there."""
+    for name in names:
+        if (value := fields[name]) is not None and value < 0:
+            raise InputError(f'sampling.{name}: {value}; at least 0 needed')
+    if fields.churn_max is not None and fields.churn_max < fields.churn_min:
+        raise InputError(
+            f'sampling.churn_max: {fields.churn_max} is below churn_min, {fields.churn_min}'
+        )
+    if fields.t_min is not None and not sde.sigma(jnp.asarray(fields.t_min)) > 0:
+        raise InputError(
+            f'sampling.t_min: {fields.t_min}; few-step methods need a time with noise, or None '
+            "for the SDE's"
+        )
+    return create(**plain_fields(fields, only=names)), sde.t_min
 
 
 def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
@@ -102,4 +122,16 @@ def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
     )
 
 
-METHODS = {'pc': functools.partial(_on_grid, _predictor_corrector), 'ode': _probability_flow}
+def _few_step_method(create: Callable, names: list[str]) -> Callable:
+    return functools.partial(_on_grid, functools.partial(_few_steps, create, names))
+
+
+CHURN = ['churn', 'churn_min', 'churn_max', 'noise_scale']
+METHODS = {
+    'pc': functools.partial(_on_grid, _predictor_corrector),
+    'ode': _probability_flow,
+    **{name: _few_step_method(create, CHURN) for name, create in karras.SOLVERS.items()},
+    **{name: _few_step_method(create, []) for name, create in dpm_solver.SOLVERS.items()},
+    **{name: _few_step_method(create, []) for name, create in unipc.SOLVERS.items()},
+    'dpmpp_2m_sde': _few_step_method(dpm_solver.dpmpp_2m_sde, ['eta']),
+}

@@ -101,6 +101,10 @@ class SDE:
         """E[x_0 | x_t] = (x_t + sigma_t^2 score) / alpha_t (Tweedie's formula)."""
         return (x + expand(self.sigma(t) ** 2, x) * score) / expand(self.alpha(t), x)
 
+    def noise(self, t: BatchTime, score: State) -> State:
+        """E[noise | x_t] = -sigma_t score: the noise in x_t = alpha_t x_0 + sigma_t noise."""
+        return -expand(self.sigma(t), score) * score
+
     def reverse_drift(self, x: State, t: BatchTime, score: State, eta: float = 1.0) -> State:
         """Drift of the reverse-time SDE whose diffusion coefficient is eta g(t).
 

@@ -210,7 +210,9 @@ def optim() -> dict:
 def sampling() -> dict:
     """From noise to images, for --mode=sample and the grids of training."""
     return {
-        'method': 'pc',  # pc | ode
+        # pc | ode, or with few steps euler | heun | dpmpp_2s | dpmpp_2m | dpmpp_3m | dpmpp_2m_sde |
+        # unipc_2 | unipc_3
+        'method': 'pc',
         'num_samples': 64,
         'batch_size': 64,
         # last time of the reverse solve; None: the SDE's, and for pc on a chain's uniform grid 0
@@ -225,12 +227,18 @@ def sampling() -> dict:
         # pc: predictor-corrector
         # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | ddim | none
         'predictor': 'euler_maruyama',
-        # noise of the predictor: 1 the reverse SDE, 0 the probability flow; None: 0 of ddim, else 1
+        # noise of the predictor: 1 the reverse SDE, 0 the probability flow; None: 0 of ddim, else
+        # 1; of dpmpp_2m_sde too
         'eta': placeholder(float),
         'corrector': 'none',  # langevin | annealed_langevin | none
         'corrector_steps': 1,
         'snr': 0.16,  # signal-to-noise ratio of the corrector's steps
         'batch_mean_norm': False,  # `langevin` takes mean norms over the batch, as published
+        # euler, heun
+        'churn': 0.0,  # noise added on the way, S_churn of EDM, shared by all steps; 0: none
+        'churn_min': 0.0,  # levels sigma / alpha between which it is added; None: to the highest
+        'churn_max': placeholder(float),
+        'noise_scale': 1.0,  # its standard deviation: EDM has up to 1.007, against lost detail
         # ode: probability flow
         'solver': 'tsit5',  # heun | bosh3 | tsit5 | dopri5 | dopri8
         'rtol': 1e-5,

@@ -21,8 +21,19 @@ def create(grid, sde: SDE, steps: int, t_min: float) -> Float[Array, 'times']:
 
 
 def _levels(sde: Chain, times: Array, t_min: float) -> Array:
-    rounded = jnp.round(times * sde.num_scales) / sde.num_scales
-    return jnp.unique(rounded.at[-1].set(t_min))[::-1]
+    return jnp.unique(known(sde, times).at[-1].set(t_min))[::-1]
+
+
+def known(sde: SDE, t: Float[Array, '*shape']) -> Float[Array, '*shape']:
+    """The time nearest to t that a network was trained on: t itself, of a chain that of a level."""
+    return jnp.round(t * sde.num_scales) / sde.num_scales if isinstance(sde, Chain) else t
+
+
+def known_before(sde: SDE, t: Float[Array, ''], end: Float[Array, '']) -> Float[Array, '']:
+    """The same, of a chain before the level of `end`."""
+    if not isinstance(sde, Chain):
+        return t
+    return jnp.minimum(known(sde, t), known(sde, end - 1 / sde.num_scales))
 
 
 def uniform_grid(sde: SDE, n: int, t_min: float) -> Float[Array, '{n+1}']:
