@@ -93,7 +93,7 @@ def test_every_experiment_builds_all_that_it_names(name):
     params, score = traced(name)
     assert score.shape == (1, *built.image_shape)
     experiment.create_loss(config, built)
-    experiment.create_optimizer(config).init(params)
+    jax.eval_shape(experiment.create_optimizer(config).init, params)
     bits_per_dim.create(config, built)
     for method in samplers.METHODS:
         samplers.create_sampler(config, built, method)
@@ -109,7 +109,7 @@ def test_every_classifier_builds_all_that_it_names(name):
     batch = {'image': jnp.zeros((1, *built.image_shape), jnp.uint8), 'label': jnp.zeros(1, int)}
     value = jax.eval_shape(lambda p: loss(p, jax.random.key(0), batch, True), params)
     assert value.shape == (1,)
-    experiment.create_optimizer(config).init(params)
+    jax.eval_shape(experiment.create_optimizer(config).init, params)
     experiment.create_class_scores(config, built)
     run_lib.check_periods(config.training)
 

@@ -113,8 +113,8 @@ def test_eight_devices_draw_what_one_draws():
     """In a process of its own, which has eight; in float64, for the reason above."""
     code = 'import json; from tests import test_samplers as t; '
     code += 'print(json.dumps(t.differences_between_devices()))'
-    devices = {'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
-    environment = {**os.environ, **devices, 'JAX_ENABLE_X64': '1'}
+    flags = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+    environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_ENABLE_X64': '1'}
     done = subprocess.run(
         [sys.executable, '-c', code],
         cwd=ROOT,
