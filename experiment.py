@@ -265,7 +265,7 @@ def create_bits_per_dim(
 ) -> Callable[[Params, Key[Array, ''], Batch], tuple[Array, Array]]:
     """`bits_per_dim(params, key, batch) -> ([batch], nfe [batch])` of images dequantised once."""
     fields = config.eval
-    choose(ode.SOLVERS, fields.solver, 'eval.solver')
+    ode.check(fields.solver, per_image=True, on_grid=False, field='eval.solver')
     choose(likelihood.PROBES, fields.divergence, 'eval.divergence')
     log_prob = functools.partial(
         likelihood.log_prob,

@@ -34,11 +34,12 @@ def create_sampler(
     create = choose(METHODS, method, 'sampling.method')
     if fields.temperature < 0:
         raise InputError(f'sampling.temperature: {fields.temperature}; at least 0 needed')
-    if model.num_classes and fields.batch_mean_norm:
-        raise InputError(
-            'sampling.batch_mean_norm: True is not for class-conditional networks, of which images '
-            'are drawn one by one'
-        )
+    for name in ('batch_mean_norm', 'batch_error_norm'):
+        if model.num_classes and fields[name]:
+            raise InputError(
+                f'sampling.{name}: True is not for class-conditional networks, of which images '
+                'are drawn one by one'
+            )
     sample = functools.partial(
         create(fields, model.sde),
         sde=model.sde,
@@ -61,14 +62,17 @@ def create_sampler(
 
 def _on_grid(create_solver: Callable, fields: ConfigDict, sde: SDE) -> Callable:
     """A solver on the grid of these fields."""
+    t_min = or_default(fields.t_min, _last_time(fields.grid, sde))
+    return functools.partial(
+        sampling.on_grid, times=_times(fields, sde, t_min), solver=create_solver(fields)
+    )
+
+
+def _times(fields: ConfigDict, sde: SDE, t_min: float) -> Array:
     grid = choose(grids.TIME_GRIDS, fields.grid, 'sampling.grid')
     if fields.steps < 1:
         raise InputError(f'sampling.steps: {fields.steps}; at least 1 needed')
-    solver = create_solver(fields)
-    t_min = or_default(fields.t_min, _last_time(fields.grid, sde))
-    return functools.partial(
-        sampling.on_grid, times=grids.create(grid, sde, fields.steps, t_min), solver=solver
-    )
+    return grids.create(grid, sde, fields.steps, t_min)
 
 
 def _last_time(grid: str, sde: SDE) -> float:
@@ -94,12 +98,23 @@ def _predictor_corrector(fields: ConfigDict) -> GridSolver:
 
 
 def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
-    choose(ode.SOLVERS, fields.solver, 'sampling.solver')
+    per_image, on_grid = not fields.batch_error_norm, not fields.adaptive
+    ode.check(fields.solver, per_image=per_image, on_grid=on_grid, field='sampling.solver')
+    _check_tolerances(fields)
+    t_min = or_default(fields.t_min, sde.t_min)
     return functools.partial(
         sampling.probability_flow,
-        t_min=or_default(fields.t_min, sde.t_min),
+        t_min=t_min,
+        per_image=per_image,
+        times=_times(fields, sde, t_min) if on_grid else None,
         **plain_fields(fields, only=['solver', 'rtol', 'atol']),
     )
+
+
+def _check_tolerances(fields: ConfigDict) -> None:
+    for name in ('rtol', 'atol'):
+        if fields[name] <= 0:
+            raise InputError(f'sampling.{name}: {fields[name]}; above 0 needed')
 
 
 METHODS = {'pc': functools.partial(_on_grid, _predictor_corrector), 'ode': _probability_flow}

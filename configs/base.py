@@ -232,7 +232,11 @@ def sampling() -> dict:
         'snr': 0.16,  # signal-to-noise ratio of the corrector's steps
         'batch_mean_norm': False,  # `langevin` takes mean norms over the batch, as published
         # ode: probability flow
-        'solver': 'tsit5',  # heun | bosh3 | tsit5 | dopri5 | dopri8
+        # euler | heun | midpoint | ralston | reversible_heun | bosh3 | tsit5 | dopri5 | dopri8 and,
+        # for up to a few hundred dimensions, implicit_euler | kvaerno3 | kvaerno4 | kvaerno5
+        'solver': 'tsit5',
+        'adaptive': True,  # steps as rtol and atol ask for, otherwise `steps` on the `grid`
+        'batch_error_norm': False,  # one error norm and step size for the whole batch, as published
         'rtol': 1e-5,
         'atol': 1e-5,
     }
