@@ -16,7 +16,7 @@ from choices import InputError, choose
 from experiment import ScoreModel, or_default, plain_fields
 from sampling import Samples
 from sde_lib import SDE
-from solvers import correctors, grids, predictors
+from solvers import correctors, grids, predictors, reverse_sde
 from solvers.grid_solver import GridSolver, predictor_corrector
 
 Params = Any
@@ -111,10 +111,30 @@ def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
     )
 
 
+def _reverse_sde(fields: ConfigDict, sde: SDE) -> Callable:
+    on_grid = not fields.adaptive
+    reverse_sde.check(fields.sde_solver, on_grid=on_grid, field='sampling.sde_solver')
+    _check_tolerances(fields)
+    t_min = or_default(fields.t_min, sde.t_min)
+    return functools.partial(
+        reverse_sde.sample,
+        t_min=t_min,
+        solver=fields.sde_solver,
+        rtol=fields.rtol,
+        atol=fields.atol,
+        times=_times(fields, sde, t_min) if on_grid else None,
+        eta=or_default(fields.eta, 1.0),
+    )
+
+
 def _check_tolerances(fields: ConfigDict) -> None:
     for name in ('rtol', 'atol'):
         if fields[name] <= 0:
             raise InputError(f'sampling.{name}: {fields[name]}; above 0 needed')
 
 
-METHODS = {'pc': functools.partial(_on_grid, _predictor_corrector), 'ode': _probability_flow}
+METHODS = {
+    'pc': functools.partial(_on_grid, _predictor_corrector),
+    'ode': _probability_flow,
+    'sde': _reverse_sde,
+}

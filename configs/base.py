@@ -210,7 +210,7 @@ def optim() -> dict:
 def sampling() -> dict:
     """From noise to images, for --mode=sample and the grids of training."""
     return {
-        'method': 'pc',  # pc | ode
+        'method': 'pc',  # pc | ode | sde
         'num_samples': 64,
         'batch_size': 64,
         # last time of the reverse solve; None: the SDE's, and for pc on a chain's uniform grid 0
@@ -235,8 +235,11 @@ def sampling() -> dict:
         # euler | heun | midpoint | ralston | reversible_heun | bosh3 | tsit5 | dopri5 | dopri8 and,
         # for up to a few hundred dimensions, implicit_euler | kvaerno3 | kvaerno4 | kvaerno5
         'solver': 'tsit5',
-        'adaptive': True,  # steps as rtol and atol ask for, otherwise `steps` on the `grid`
         'batch_error_norm': False,  # one error norm and step size for the whole batch, as published
+        # sde: the reverse SDE by diffrax, with noise of `eta`
+        'sde_solver': 'shark',  # euler | heun | midpoint | ralston | sea | sra1 | shark | spark
+        # ode, sde; for sde and adaptive, tolerances of 1e-2 do
+        'adaptive': True,  # steps as rtol and atol ask for, otherwise `steps` on the `grid`
         'rtol': 1e-5,
         'atol': 1e-5,
     }
