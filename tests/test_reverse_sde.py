@@ -30,7 +30,7 @@ def draw(num=1, sde=SDE, score_fn=None, steps=None, **options):
 
 @pytest.mark.parametrize(
     ('solver', 'steps'),
-    [('euler', 20), ('sea', 20), ('spark', 20), ('heun', None), ('shark', None)],
+    [('euler', 20), ('spark', 20), ('shark', None)],
 )
 def test_nfe_is_the_number_of_network_calls(solver, steps):
     score_fn, calls = counting.counted(mixture.example().score_fn(SDE))
@@ -53,15 +53,15 @@ def test_shark_has_strong_order_one_and_a_half():
     def solution(solver, steps):
         return draw(64, steps=steps, solver=solver, denoise=False).x
 
-    exact = solution('spark', 800)
-    coarse, fine = (np.abs(solution('shark', steps) - exact).mean() for steps in (50, 200))
+    exact = solution('spark', 400)
+    coarse, fine = (np.abs(solution('shark', steps) - exact).mean() for steps in (25, 100))
     # Two doublings at order 1 would give 4. Where two components part, orders are reached late.
     assert coarse / fine > 4**1.25
 
 
 def test_a_sample_does_not_depend_on_its_batch():
-    # Rounding differs between the two programs, and moves adaptive steps within their tolerance.
-    np.testing.assert_allclose(draw(1, rtol=1e-3).x[0], draw(8, rtol=1e-3).x[0], atol=3e-3)
+    # Rounding of two programs, over a hundred steps.
+    np.testing.assert_allclose(draw(1).x[0], draw(8).x[0], atol=1e-4)
 
 
 def test_what_a_solver_cannot_do_is_refused():
