@@ -16,7 +16,7 @@ from choices import InputError, choose
 from experiment import ScoreModel, or_default, plain_fields
 from sampling import Samples
 from sde_lib import SDE
-from solvers import correctors, grids, predictors, reverse_sde
+from solvers import adaptive, correctors, grids, picard, predictors, reverse_sde
 from solvers.grid_solver import GridSolver, predictor_corrector
 
 Params = Any
@@ -87,7 +87,7 @@ def _predictor_corrector(fields: ConfigDict) -> GridSolver:
         raise InputError("sampling: predictor and corrector are both 'none'; one is needed")
     if corrector and fields.corrector_steps < 1:
         raise InputError(f'sampling.corrector_steps: {fields.corrector_steps}; at least 1 needed')
-    eta = or_default(fields.eta, 0.0 if fields.predictor == 'ddim' else 1.0)
+    eta = _eta(fields)
     return predictor_corrector(
         predictor and functools.partial(predictor, eta=eta),
         corrector
@@ -97,10 +97,34 @@ def _predictor_corrector(fields: ConfigDict) -> GridSolver:
     )
 
 
+def _eta(fields: ConfigDict) -> float:
+    return or_default(fields.eta, 0.0 if fields.predictor == 'ddim' else 1.0)
+
+
+def _picard(fields: ConfigDict, sde: SDE) -> Callable:
+    predictor = choose(predictors.PREDICTORS, fields.predictor, 'sampling.predictor')
+    if predictor is None or fields.corrector != 'none':
+        raise InputError(
+            f'sampling.method: picard takes a predictor and no corrector, not '
+            f'{fields.predictor!r} and {fields.corrector!r}'
+        )
+    if fields.window < 1:
+        raise InputError(f'sampling.window: {fields.window}; at least 1 needed')
+    _check_positive(fields, 'picard_tolerance')
+    return functools.partial(
+        picard.sample,
+        times=_times(fields, sde, or_default(fields.t_min, _last_time(fields.grid, sde))),
+        predictor=functools.partial(predictor, eta=_eta(fields)),
+        stochastic=_eta(fields) > 0,
+        window=fields.window,
+        tolerance=fields.picard_tolerance,
+    )
+
+
 def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
     per_image, on_grid = not fields.batch_error_norm, not fields.adaptive
     ode.check(fields.solver, per_image=per_image, on_grid=on_grid, field='sampling.solver')
-    _check_tolerances(fields)
+    _check_positive(fields, 'rtol', 'atol')
     t_min = or_default(fields.t_min, sde.t_min)
     return functools.partial(
         sampling.probability_flow,
@@ -114,27 +138,40 @@ def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
 def _reverse_sde(fields: ConfigDict, sde: SDE) -> Callable:
     on_grid = not fields.adaptive
     reverse_sde.check(fields.sde_solver, on_grid=on_grid, field='sampling.sde_solver')
-    _check_tolerances(fields)
+    _check_positive(fields, 'sde_rtol', 'sde_atol')
     t_min = or_default(fields.t_min, sde.t_min)
     return functools.partial(
         reverse_sde.sample,
         t_min=t_min,
         solver=fields.sde_solver,
-        rtol=fields.rtol,
-        atol=fields.atol,
+        rtol=fields.sde_rtol,
+        atol=fields.sde_atol,
         times=_times(fields, sde, t_min) if on_grid else None,
         eta=or_default(fields.eta, 1.0),
     )
 
 
-def _check_tolerances(fields: ConfigDict) -> None:
-    for name in ('rtol', 'atol'):
+def _adaptive_sde(fields: ConfigDict, sde: SDE) -> Callable:
+    _check_positive(fields, 'sde_rtol', 'sde_atol')
+    return functools.partial(
+        adaptive.sample,
+        t_min=or_default(fields.t_min, sde.t_min),
+        rtol=fields.sde_rtol,
+        atol=fields.sde_atol,
+        eta=or_default(fields.eta, 1.0),
+    )
+
+
+def _check_positive(fields: ConfigDict, *names: str) -> None:
+    for name in names:
         if fields[name] <= 0:
             raise InputError(f'sampling.{name}: {fields[name]}; above 0 needed')
 
 
 METHODS = {
     'pc': functools.partial(_on_grid, _predictor_corrector),
+    'picard': _picard,
     'ode': _probability_flow,
     'sde': _reverse_sde,
+    'adaptive_sde': _adaptive_sde,
 }

@@ -210,7 +210,7 @@ def optim() -> dict:
 def sampling() -> dict:
     """From noise to images, for --mode=sample and the grids of training."""
     return {
-        'method': 'pc',  # pc | ode | sde
+        'method': 'pc',  # pc | picard | ode | sde | adaptive_sde
         'num_samples': 64,
         'batch_size': 64,
         # last time of the reverse solve; None: the SDE's, and for pc on a chain's uniform grid 0
@@ -222,7 +222,7 @@ def sampling() -> dict:
         # solvers on a time grid
         'steps': 1000,
         'grid': 'uniform',  # uniform | log_snr | karras
-        # pc: predictor-corrector
+        # pc: predictor-corrector; picard: a predictor, parallel in time
         # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | ddim | none
         'predictor': 'euler_maruyama',
         # noise of the predictor: 1 the reverse SDE, 0 the probability flow; None: 0 of ddim, else 1
@@ -231,6 +231,9 @@ def sampling() -> dict:
         'corrector_steps': 1,
         'snr': 0.16,  # signal-to-noise ratio of the corrector's steps
         'batch_mean_norm': False,  # `langevin` takes mean norms over the batch, as published
+        'window': 64,  # picard: steps that are evaluated at once
+        # picard: change of a state that has settled, in parts of the noise of its step
+        'picard_tolerance': 0.1,
         # ode: probability flow
         # euler | heun | midpoint | ralston | reversible_heun | bosh3 | tsit5 | dopri5 | dopri8 and,
         # for up to a few hundred dimensions, implicit_euler | kvaerno3 | kvaerno4 | kvaerno5
@@ -238,8 +241,11 @@ def sampling() -> dict:
         'batch_error_norm': False,  # one error norm and step size for the whole batch, as published
         # sde: the reverse SDE by diffrax, with noise of `eta`
         'sde_solver': 'shark',  # euler | heun | midpoint | ralston | sea | sra1 | shark | spark
-        # ode, sde; for sde and adaptive, tolerances of 1e-2 do
-        'adaptive': True,  # steps as rtol and atol ask for, otherwise `steps` on the `grid`
+        # ode, sde: steps as the tolerances ask for, otherwise `steps` on the `grid`
+        'adaptive': True,
+        # sde, adaptive_sde; as published: the absolute one is one of 256 values in [-1, 1]
+        'sde_rtol': 0.02,
+        'sde_atol': 0.0078,
         'rtol': 1e-5,
         'atol': 1e-5,
     }
