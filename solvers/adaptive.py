@@ -102,7 +102,7 @@ def sample(
         )
 
     x = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
-    left = jnp.full(len(x), UNITS)
+    left = jnp.full(len(x), UNITS, jnp.int32)
     start = Progress(
         x, x, left, jnp.full_like(left, FIRST_STEP), jnp.zeros_like(left), jnp.array(0)
     )

@@ -66,7 +66,7 @@ def sample(
         return predictor(sde, score_fn, noise, states, times[i], times[i + 1])
 
     def improve(image_key, now: Window) -> Window:
-        i = now.begin + jnp.arange(window)
+        i = now.begin + jnp.arange(window, dtype=jnp.int32)
         inside = jnp.minimum(i, num_steps - 1)
         increments = steps(image_key, now.states[:-1], inside).x - now.states[:-1]
         increments = jnp.where(expand(i < num_steps, increments), increments, 0.0)
@@ -75,7 +75,7 @@ def sample(
         change = (states - now.states)[1:].reshape(window, -1)
         allowed = tolerance * _noise_of_steps(sde, times[inside], times[inside + 1])
         has_settled = jnp.sqrt(jnp.mean(change**2, axis=1)) <= allowed
-        settled = jnp.maximum(jnp.sum(jnp.cumprod(has_settled)), 1)
+        settled = jnp.maximum(jnp.sum(jnp.cumprod(has_settled)), 1).astype(jnp.int32)
         # New states at the far end of the window start from the last guess.
         kept = jnp.minimum(jnp.arange(window + 1) + settled, window)
         return Window(now.begin + settled, states[kept], now.rounds + 1)
