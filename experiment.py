@@ -19,11 +19,8 @@ from ml_collections import ConfigDict
 import classification
 import cost
 import images
-import keys
-import likelihood
 import losses
 import models
-import ode
 import parameterization
 import sde_lib
 import training
@@ -145,7 +142,9 @@ SCORE_FIELDS = (
     'sampling',
     *[f'training.{name}' for name in ('weighting', 'reduce_mean', 'sample_every', 'num_samples')],
     *[f'eval.{name}' for name in ('bpd', 'num_bpd_images', 't_min', 'divergence', 'num_probes')],
-    *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'samplers')],
+    *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'per_image_steps', 'samplers')],
+    *[f'eval.{name}' for name in ('num_dequantizations', 'importance_weighted')],
+    *[f'eval.{name}' for name in ('variational_draws', 'round_trip')],
 )
 
 
@@ -258,38 +257,6 @@ def create_class_scores(
         return jax.lax.map(scores, times)
 
     return class_scores
-
-
-def create_bits_per_dim(
-    config: ConfigDict, experiment: ScoreModel
-) -> Callable[[Params, Key[Array, ''], Batch], tuple[Array, Array]]:
-    """`bits_per_dim(params, key, batch) -> ([batch], nfe [batch])` of images dequantised once."""
-    fields = config.eval
-    ode.check(fields.solver, per_image=True, on_grid=False, field='eval.solver')
-    choose(likelihood.PROBES, fields.divergence, 'eval.divergence')
-    log_prob = functools.partial(
-        likelihood.log_prob,
-        sde=experiment.sde,
-        t_min=or_default(fields.t_min, experiment.sde.t_min),
-        **plain_fields(fields, only=['divergence', 'num_probes', 'solver', 'rtol', 'atol']),
-    )
-
-    def log_prob_one(params, key, x, label):
-        score_fn = experiment.score_fn(params, label)
-        return jax.tree.map(lambda a: a[0], log_prob(key, score_fn, x[None]))
-
-    def bits_per_dim(params, key, batch):
-        key_noise, key_probes = jax.random.split(key)
-        x = images.dequantize(key_noise, batch['image'], experiment.centered)
-        if experiment.num_classes:
-            image_keys = keys.per_image(key_probes, len(x))
-            found = jax.vmap(log_prob_one, (None, 0, 0, 0))(params, image_keys, x, batch['label'])
-        else:
-            found = log_prob(key_probes, experiment.score_fn(params), x)
-        bin_width = images.bin_width(experiment.centered)
-        return likelihood.bits_per_dim(found.log_prob, x[0].size, bin_width), found.nfe
-
-    return bits_per_dim
 
 
 def create_cost(config: ConfigDict, experiment: ScoreModel | Classifier, num_devices: int) -> Cost:

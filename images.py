@@ -35,6 +35,13 @@ def dequantize(key: Key[Array, ''], images: Bytes, centered: bool) -> Floats:
     return _scale((images + noise) / 256, centered)
 
 
+def dequantize_each(image_keys: Key[Array, 'batch'], images: Bytes, centered: bool) -> Floats:
+    """The same, with the noise of an image from its own key."""
+    return jax.vmap(lambda key, image: dequantize(key, image[None], centered)[0])(
+        image_keys, images
+    )
+
+
 def to_float(images: Bytes, centered: bool) -> Floats:
     """Images without noise, scaled so that 0 and 255 are the ends of the range."""
     return _scale(images / jnp.float32(255), centered)

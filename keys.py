@@ -15,6 +15,16 @@ def per_image(key: Key[Array, ''], num: int) -> Key[Array, 'num']:
     return of_images(key, jnp.arange(num))
 
 
+def fold_in(image_keys: Key[Array, 'batch'], draw: int | Int[Array, '']) -> Key[Array, 'batch']:
+    """Each image's key for the draw of that number."""
+    return jax.vmap(jax.random.fold_in, (0, None))(image_keys, draw)
+
+
+def split(image_keys: Key[Array, 'batch'], num: int) -> Key[Array, 'num batch']:
+    """Each image's key split: one key of every image for each of `num` purposes."""
+    return jax.vmap(lambda key: jax.random.split(key, num), out_axes=1)(image_keys)
+
+
 def normal(
     image_keys: Key[Array, 'batch'], draw: int | Int[Array, ''], shape: tuple[int, ...]
 ) -> Float[Array, 'batch *shape']:

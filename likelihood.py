@@ -8,6 +8,10 @@ Along a solution of dx/dt = v(x, t) the log-density changes by -div v, so that
 per dimension), or Hutchinson's estimate E[probe . (dv/dx) probe], with probes drawn once per solve
 so that the ODE stays deterministic. One forward pass gives the velocity and its directional
 derivatives.
+
+The solution x(T) is the latent code of x(t_min): a bijection that is given by the data's density
+alone, not by the network that learned it (Song et al. 2021, section 4.3), and so is the same for
+every model that is good enough.
 """
 
 import math
@@ -18,7 +22,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-import keys
 import ode
 from choices import choose
 from parameterization import ScoreFn
@@ -31,17 +34,19 @@ Batch = Float[Array, 'batch']
 class LogProb(NamedTuple):
     """Log-density in nats, its standard error over probes, the latent code x(T), evaluations.
 
-    The standard error is nan for one probe, and 0 for the exact divergence.
+    The standard error is nan for one probe, and 0 for the exact divergence. `by_probe` are the
+    log-densities of which `log_prob` is the mean: one for each probe, or the exact one.
     """
 
     log_prob: Batch
     standard_error: Batch
     latent: State
     nfe: Int[Array, 'batch']
+    by_probe: Float[Array, 'batch probes']
 
 
 def log_prob(
-    key: Key[Array, ''],
+    image_keys: Key[Array, 'batch'],
     score_fn: ScoreFn,
     x: State,
     *,
@@ -52,17 +57,16 @@ def log_prob(
     solver: str = 'tsit5',
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    per_image: bool = True,
 ) -> LogProb:
-    """Log-density of images at time t_min under the probability-flow ODE, each with its own step
-    sizes.
+    """Log-density of images at time t_min under the probability-flow ODE.
 
-    `divergence` is 'exact', 'rademacher' or 'gaussian'. An evaluation in `nfe` gives the velocity
-    and its directional derivatives along all probes.
+    `divergence` is 'exact', 'rademacher' or 'gaussian'; an image's probes depend on its key alone.
+    Each image has its own step sizes, or with `per_image=False` the batch has one. An evaluation in
+    `nfe` gives the velocity and its directional derivatives along all probes.
     """
     draw_probes = choose(PROBES, divergence, 'eval.divergence')
-    probes = jax.vmap(lambda key: draw_probes(key, num_probes, x.shape[1:]))(
-        keys.per_image(key, x.shape[0])
-    )
+    probes = jax.vmap(lambda key: draw_probes(key, num_probes, x.shape[1:]))(image_keys)
     velocity = ode.velocity(sde, score_fn)
 
     def augmented(t, state, probes):
@@ -73,14 +77,40 @@ def log_prob(
     num_estimates = 1 if divergence == 'exact' else num_probes
     state = x, jnp.zeros((x.shape[0], num_estimates))
     (latent, gained), nfe = ode.solve(
-        augmented, state, probes, t_min, sde.T, sde=sde, solver=solver, rtol=rtol, atol=atol
+        augmented,
+        state,
+        probes,
+        t_min,
+        sde.T,
+        sde=sde,
+        solver=solver,
+        rtol=rtol,
+        atol=atol,
+        per_image=per_image,
     )
+    by_probe = sde.prior_log_prob(latent)[:, None] + gained
     return LogProb(
-        sde.prior_log_prob(latent) + gained.mean(axis=1),
+        by_probe.mean(axis=1),
         jnp.zeros(len(x)) if divergence == 'exact' else _standard_error(gained),
         latent,
         nfe,
+        by_probe,
     )
+
+
+def encode(score_fn: ScoreFn, x: State, *, sde: SDE, t_min: float, **solve) -> State:
+    """The latent codes x(T) of images at time t_min; `solve` is as `ode.solve` asks for it."""
+    return ode.solve(ode.velocity(sde, score_fn), x, None, t_min, sde.T, sde=sde, **solve)[0]
+
+
+def decode(score_fn: ScoreFn, latent: State, *, sde: SDE, t_min: float, **solve) -> State:
+    """The images at time t_min of latent codes: the inverse of `encode`, up to the solver."""
+    return ode.solve(ode.velocity(sde, score_fn), latent, None, sde.T, t_min, sde=sde, **solve)[0]
+
+
+def round_trip_error(x: State, decoded: State) -> Batch:
+    """Root mean square over pixels of what encoding and decoding changed."""
+    return jnp.sqrt(jnp.mean((decoded - x).reshape(len(x), -1) ** 2, axis=1))
 
 
 def bits_per_dim(log_prob: Batch, dim: int, bin_width: float) -> Batch:

@@ -20,6 +20,7 @@ from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+import bits_per_dim
 import cost
 import datasets
 import images
@@ -35,7 +36,6 @@ from experiment import (
     Classifier,
     Experiment,
     ScoreModel,
-    create_bits_per_dim,
     create_class_scores,
     create_cost,
     create_experiment,
@@ -234,26 +234,24 @@ def accuracy_measure(config: ConfigDict, classifier: Classifier, mesh: Mesh) -> 
 
 def bits_per_dim_measure(config: ConfigDict, experiment: ScoreModel, mesh: Mesh) -> Measure:
     """Bits per dimension of the first images of the test split."""
-    bits_per_dim = jax.jit(create_bits_per_dim(config, experiment))
+    run = jax.jit(bits_per_dim.create(config, experiment))
     data = load_images(config, 'test')
-    num = config.eval.num_bpd_images or len(data)
+    num = min(config.eval.num_bpd_images or len(data), len(data))
+    key = jax.random.key(config.seed)
 
     def measure(params, directory):
         found = over_images(
             config,
-            dataclasses.replace(data, length=min(num, len(data))),
+            dataclasses.replace(data, length=num),
             mesh,
             'bits/dim',
-            lambda key, batch: jnp.stack(bits_per_dim(params, key, batch), axis=1),
+            lambda _, batch: run(params, key, batch, batch['index']),
         )
-        bpd, nfe = found[:, 0], found[:, 1]
-        np.savez(directory / 'bits_per_dim.npz', bits_per_dim=bpd, nfe=nfe)
-        return {
-            'bits_per_dim': bpd.mean(),
-            'bits_per_dim_standard_error': standard_error(bpd),
-            'bits_per_dim_images': len(bpd),
-            'bits_per_dim_nfe': nfe.mean(),
-        }
+        arrays = {name: a for name, a in found._asdict().items() if a is not None}
+        np.savez(
+            directory / 'bits_per_dim.npz', bits_per_dim=found.by_draw.mean(axis=(1, 2)), **arrays
+        )
+        return bits_per_dim.summary(found, config.eval.divergence)
 
     return measure
 
@@ -275,17 +273,19 @@ def sampler_measure(config: ConfigDict, experiment: ScoreModel, mesh: Mesh, meth
 
 def over_images(
     config: ConfigDict, data: datasets.Images, mesh: Mesh, name: str, function: Callable
-) -> np.ndarray:
-    """`function(key, batch) -> [batch, ...]` of every image once, in order, with a progress bar."""
+) -> Any:
+    """`function(key, batch)`, arrays [batch, ...], of every image once, in order, with a progress
+    bar. A batch has the indices of its images besides."""
     key = jax.random.key(config.seed)
     results = []
     with tqdm(total=len(data), unit='image', desc=name, dynamic_ncols=True) as bar:
         for i, batch in enumerate(datasets.epoch(data, config.eval.batch_size)):
             mask = batch.pop('mask')
+            batch['index'] = i * len(mask) + np.arange(len(mask))
             values = function(jax.random.fold_in(key, i), sharding.split(mesh, batch))
-            results.append(np.asarray(values)[mask])
+            results.append(jax.tree.map(lambda a, kept=mask: np.asarray(a)[kept], values))
             bar.update(mask.sum())
-    return np.concatenate(results)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 
 # Sampling

@@ -34,10 +34,10 @@ def create_sampler(
     create = choose(METHODS, method, 'sampling.method')
     if fields.temperature < 0:
         raise InputError(f'sampling.temperature: {fields.temperature}; at least 0 needed')
-    for name in ('batch_mean_norm', 'batch_error_norm'):
-        if model.num_classes and fields[name]:
+    for name, value in {'batch_mean_norm': True, 'per_image_steps': False}.items():
+        if model.num_classes and fields[name] == value:
             raise InputError(
-                f'sampling.{name}: True is not for class-conditional networks, of which images '
+                f'sampling.{name}: {value} is not for class-conditional networks, of which images '
                 'are drawn one by one'
             )
     sample = functools.partial(
@@ -122,7 +122,7 @@ def _picard(fields: ConfigDict, sde: SDE) -> Callable:
 
 
 def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
-    per_image, on_grid = not fields.batch_error_norm, not fields.adaptive
+    per_image, on_grid = fields.per_image_steps, not fields.adaptive
     ode.check(fields.solver, per_image=per_image, on_grid=on_grid, field='sampling.solver')
     _check_positive(fields, 'rtol', 'atol')
     t_min = or_default(fields.t_min, sde.t_min)

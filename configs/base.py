@@ -238,7 +238,7 @@ def sampling() -> dict:
         # euler | heun | midpoint | ralston | reversible_heun | bosh3 | tsit5 | dopri5 | dopri8 and,
         # for up to a few hundred dimensions, implicit_euler | kvaerno3 | kvaerno4 | kvaerno5
         'solver': 'tsit5',
-        'batch_error_norm': False,  # one error norm and step size for the whole batch, as published
+        'per_image_steps': True,  # otherwise one step size for a batch, as published
         # sde: the reverse SDE by diffrax, with noise of `eta`
         'sde_solver': 'shark',  # euler | heun | midpoint | ralston | sea | sra1 | shark | spark
         # ode, sde: steps as the tolerances ask for, otherwise `steps` on the `grid`
@@ -262,9 +262,14 @@ def evaluation() -> dict:
         't_min': placeholder(float),  # earliest time of the likelihood; None: the SDE's
         'divergence': 'rademacher',  # rademacher | gaussian | exact
         'num_probes': 1,
+        'num_dequantizations': 1,  # of every image, each with probes of its own
+        'importance_weighted': False,  # the tighter bound from all dequantisations; two probes
+        'variational_draws': 8,  # times of the variational bound, two evaluations each; 0: none
+        'round_trip': False,  # encode and decode the images, and report the error
         'solver': 'tsit5',
         'rtol': 1e-5,
         'atol': 1e-5,
+        'per_image_steps': True,  # otherwise one step size for a batch, as published
         'samplers': ('pc', 'ode'),  # timed, each on sampling.num_samples images
     }
 

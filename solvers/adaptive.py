@@ -104,7 +104,7 @@ def sample(
     x = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
     left = jnp.full(len(x), UNITS, jnp.int32)
     start = Progress(
-        x, x, left, jnp.full_like(left, FIRST_STEP), jnp.zeros_like(left), jnp.array(0)
+        x, x, left, jnp.full_like(left, FIRST_STEP), jnp.zeros_like(left), jnp.int32(0)
     )
     end = lax.while_loop(
         lambda now: jnp.any(now.left > 0) & (now.rounds < MAX_STEPS), attempt, start

@@ -29,7 +29,7 @@ def test_every_method_draws_images_from_networks(method, num_classes):
         ('ode', {'solver': 'euler'}, "sampling.solver: 'euler' estimates no error"),
         (
             'ode',
-            {'solver': 'kvaerno5', 'batch_error_norm': True},
+            {'solver': 'kvaerno5', 'per_image_steps': False},
             "sampling.solver: 'kvaerno5' is implicit",
         ),
         ('ode', {'rtol': 0.0}, 'sampling.rtol: 0.0; above 0 needed'),
@@ -51,6 +51,6 @@ def test_what_a_method_cannot_do_is_refused(method, fields, message):
 
 def test_one_step_size_for_a_batch_is_not_for_images_drawn_one_by_one():
     config, built = create('ncsnpp', 'noise', {'name': 'vp'}, num_classes=3)
-    config.sampling.batch_error_norm = True
-    with pytest.raises(InputError, match='sampling.batch_error_norm: True is not for class-cond'):
+    config.sampling.per_image_steps = False
+    with pytest.raises(InputError, match='sampling.per_image_steps: False is not for class-cond'):
         samplers.create_sampler(config, built, 'ode')

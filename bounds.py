@@ -1,0 +1,114 @@
+"""Bounds on the log-likelihood of images: variational, and importance-weighted.
+
+The reverse-time SDE is a hierarchical latent-variable model, whose evidence bound is the
+likelihood-weighted training loss and two terms without times (Song et al. 2021b, arXiv:2101.09258,
+theorem 3; Kingma et al. 2021, arXiv:2107.00630, eq. 11). With eps = t_min,
+
+    -log p(x_0) <= KL(q(x_T | x_0) || prior)
+                   + 1/2 int_eps^T g^2 / sigma^2 E |sigma score(x_t, t) + noise|^2 dt
+                   + E[-log N(x_0; denoised(x_eps), (sigma_eps / alpha_eps)^2 I)].
+
+It bounds the density of the reverse-time SDE's samples, which is that of the ODE's if the score is
+exact. For N(0, s^2) and the exact score the bound's slack, beside the prior's distance from p_T, is
+(log(1 + r) - r / (1 + r)) / 2 a dimension, with r = 1 / (s^2 SNR(eps)): r^2 / 4 where r is small.
+
+Dequantisation is a latent variable too: P(v) = E_u[p(v + u)] for uniform u, so that the mean of K
+densities bounds it more tightly than one (Burda et al. 2016, arXiv:1509.00519).
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Key
+
+import keys
+import losses
+from parameterization import ScoreFn
+from sde_lib import SDE
+
+State = Float[Array, 'batch *shape']
+Batch = Float[Array, 'batch']
+
+
+class Variational(NamedTuple):
+    """The bound on -log p(x_0) in nats, and its standard error over draws; nan for one draw."""
+
+    bound: Batch
+    standard_error: Batch
+
+
+def variational(
+    image_keys: Key[Array, 'batch'],
+    score_fn: ScoreFn,
+    x0: State,
+    *,
+    sde: SDE,
+    t_min: float,
+    num_draws: int,
+) -> Variational:
+    """The variational bound, by `num_draws` times and noises; two evaluations each.
+
+    An image's times are stratified, in proportion to the loss of an exact score of normal data.
+    """
+    keys_times, keys_noise = keys.split(image_keys, 2)
+    times = jax.vmap(lambda key: losses.importance(key, sde, t_min, num_draws))(keys_times)
+
+    def draw(scanned):
+        j, t, inverse_density = scanned
+        noise = keys.normal(keys_noise, j, x0.shape[1:])
+        return (
+            (sde.T - t_min)
+            * losses.likelihood(sde, t)
+            * inverse_density
+            * _half_square(losses.residual(score_fn, sde, x0, t, noise))
+        ) + _reconstruction(score_fn, sde, x0, jnp.full_like(t, t_min), noise)
+
+    draws = lax.map(draw, (jnp.arange(num_draws), times.t.T, times.inverse_density.T))
+    standard_error = jnp.std(draws, axis=0, ddof=1) / math.sqrt(num_draws)
+    return Variational(prior_divergence(sde, x0) + draws.mean(axis=0), standard_error)
+
+
+def prior_divergence(sde: SDE, x0: State) -> Batch:
+    """KL(q(x_T | x_0) || prior), in nats."""
+    T = jnp.float32(sde.T)
+    log_ratio = 2 * (jnp.log(sde.sigma(T)) - math.log(sde.prior_std))
+    mean = sde.alpha(T) / sde.prior_std * x0
+    # exp(r) - 1 - r in the spread, where a float's exp(r) - 1 would lose small r.
+    spread = jnp.full_like(x0, jnp.expm1(log_ratio) - log_ratio)
+    return 0.5 * jnp.sum((spread + mean**2).reshape(len(x0), -1), axis=1)
+
+
+def _reconstruction(score_fn, sde, x0, t, noise) -> Batch:
+    """-log N(x_0; denoised(x_t), (sigma_t / alpha_t)^2 I), where the denoised x_t is x_0 - sigma_t
+    / alpha_t residual."""
+    dim = math.prod(x0.shape[1:])
+    log_normaliser = 0.5 * dim * (math.log(2 * math.pi) - sde.log_snr(t))
+    return log_normaliser + _half_square(losses.residual(score_fn, sde, x0, t, noise))
+
+
+def _half_square(residual: State) -> Batch:
+    return losses.reduce_pixels(residual**2, mean=False)
+
+
+def importance_weighted(log_probs: Float[Array, 'batch draws probes']) -> Batch:
+    """A lower bound on log E_u[p(v + u)], from the log-densities of draws of u, by several probes.
+
+    With the exact divergence (one 'probe') it is the logarithm of the draws' mean density. Noisy
+    log-densities would push that mean up, past the truth: there the weights w of draws come from
+    all probes but one, and the log-densities from that one. As
+
+        log mean_k p_k >= sum_k w_k log(p_k / w_k) - log K    for any weights of sum 1,
+
+    with equality for w in proportion to p, this is a bound in the mean however noisy the weights
+    are; at worst log K below the mean log-density. It is averaged over the probe that is left out.
+    """
+    num_draws, num_probes = log_probs.shape[1:]
+    if num_probes == 1:
+        return jax.scipy.special.logsumexp(log_probs[:, :, 0], axis=1) - math.log(num_draws)
+    others = (log_probs.sum(axis=2, keepdims=True) - log_probs) / (num_probes - 1)
+    log_weights = jax.nn.log_softmax(others, axis=1)
+    terms = jnp.exp(log_weights) * (log_probs - log_weights)
+    return terms.sum(axis=1).mean(axis=1) - math.log(num_draws)

@@ -1,0 +1,157 @@
+"""Bounds against the likelihoods that they bound, in closed form."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import bounds
+import keys
+import sde_lib
+from tests import mixture
+
+KEY = jax.random.key(0)
+SDES = [sde_lib.VP(), sde_lib.SubVP(), sde_lib.VE(), sde_lib.EDM(), sde_lib.CosineVP()]
+WIDTH = 0.8  # of the bins of the toy's pixels, so wide that dequantisation costs much
+
+
+def variational(sde, score_fn, x, num_draws, t_min=None):
+    """The bound of each image."""
+    run = jax.jit(
+        lambda image_keys, x: bounds.variational(
+            image_keys,
+            score_fn,
+            x,
+            sde=sde,
+            t_min=sde.t_min if t_min is None else t_min,
+            num_draws=num_draws,
+        )
+    )
+    return run(keys.per_image(KEY, len(x)), x)
+
+
+@pytest.mark.parametrize('sde', SDES, ids=lambda sde: type(sde).__name__)
+@pytest.mark.parametrize('late', [False, True])
+def test_variational_bound_of_normal_data_is_that_of_the_formula(sde, late):
+    """The data's entropy, the slack of the module's docstring, the prior's distance from p_T."""
+    std, dim, num = 0.5, 4, 2000
+    t_min = float(sde.time_at_log_snr(jnp.float32(4.0))) if late else sde.t_min
+    data = mixture.Mixture(jnp.zeros((1, dim)), std)
+    x = data.sample(jax.random.key(1), num)
+    found = variational(sde, data.score_fn(sde), x, 16, t_min)
+    exact = -stats.norm(0, std).logpdf(x).sum(axis=1)
+
+    r = 1 / (std**2 * np.exp(sde.log_snr(jnp.float32(t_min))))
+    slack = 0.5 * dim * (np.log1p(r) - r / (1 + r))
+    T = jnp.float32(sde.T)
+    ratio = ((sde.alpha(T) * std) ** 2 + sde.sigma(T) ** 2) / sde.prior_std**2
+    gap = 0.5 * dim * (ratio - 1 - np.log(ratio))
+    excess = found.bound - exact
+    standard_error = excess.std(ddof=1) / np.sqrt(num)
+    assert standard_error < 0.05
+    assert abs(excess.mean() - (slack + gap)) < 4 * standard_error + 1e-4
+    assert slack > 0.01 if late else slack < 0.01
+
+
+def test_variational_bound_of_a_wrong_score_is_looser_by_its_error():
+    """For N(0, s^2) and the score of N(0, r^2): the bound is the cross-entropy and more."""
+    sde, data = sde_lib.VP(), mixture.Mixture(jnp.zeros((1, 4)), 0.5)
+    model = mixture.Mixture(jnp.zeros((1, 4)), 0.8)
+    x = data.sample(jax.random.key(1), 2000)
+    found = variational(sde, model.score_fn(sde), x, 16)
+    excess = found.bound + stats.norm(0, 0.8).logpdf(x).sum(axis=1)
+    standard_error = excess.std(ddof=1) / np.sqrt(len(x))
+    assert excess.mean() > -3 * standard_error
+    # Its own score has the least bound.
+    best = variational(sde, data.score_fn(sde), x, 16)
+    assert (found.bound - best.bound).mean() > 10 * standard_error
+
+
+def test_variational_bound_of_a_mixture_is_above_and_near():
+    sde, data = sde_lib.VP(), mixture.example(8)
+    x = data.sample(jax.random.key(1), 1000)
+    found = variational(sde, data.score_fn(sde), x, 32)
+    excess = found.bound + data.log_prob(x, sde, jnp.float32(0.0))
+    standard_error = excess.std(ddof=1) / np.sqrt(len(x))
+    assert abs(excess.mean()) < 4 * standard_error < 0.3
+    # Of the draws of one image, it says the error: 32 strata, and so no more than that.
+    assert np.sqrt(np.mean(found.standard_error**2)) > 0.9 * excess.std(ddof=1)
+
+
+def test_bounds_depend_on_the_image_and_its_key_alone():
+    sde, data = sde_lib.VP(), mixture.example(2)
+    x = data.sample(jax.random.key(1), 3)
+    together = variational(sde, data.score_fn(sde), x, 4).bound
+    alone = bounds.variational(
+        keys.per_image(KEY, 3)[2:],
+        data.score_fn(sde),
+        x[2:],
+        sde=sde,
+        t_min=sde.t_min,
+        num_draws=4,
+    )
+    np.testing.assert_allclose(alone.bound[0], together[2], rtol=1e-5)
+
+
+# Importance weighting: pixels of two dimensions, of which the exact probability is known.
+
+
+def toy(num, num_draws):
+    """Log-densities [num, draws] of dequantised pixels, the pixels' exact log-probabilities."""
+    rng = np.random.default_rng(0)
+    means, std = np.array([[-0.6, 0.2], [0.5, -0.4]]), 0.25
+    x = means[rng.integers(0, 2, num)] + std * rng.normal(size=(num, 2))
+    low = np.floor(x / WIDTH) * WIDTH
+    u = low[:, None] + WIDTH * rng.uniform(size=(num, num_draws, 2))
+    parts = stats.norm(means[:, None, None], std)
+    log_density = np.logaddexp.reduce(parts.logpdf(u).sum(-1)) - np.log(2)
+    mass = stats.norm(means[:, None], std)
+    exact = np.log((mass.cdf(low + WIDTH) - mass.cdf(low)).prod(-1).mean(0))
+    return log_density + 2 * np.log(WIDTH), exact
+
+
+def test_importance_weighted_bound_tightens_and_stays_below_the_probability():
+    log_probs, exact = toy(4000, 64)
+    bits = []
+    for num_draws in (1, 2, 8, 64):
+        found = bounds.importance_weighted(jnp.asarray(log_probs[:, :num_draws, None]))
+        bits.append(-np.asarray(found, np.float64) / 2 / np.log(2))
+    truth = -exact / 2 / np.log(2)
+    for loose, tight in zip(bits, [*bits[1:], truth], strict=True):
+        fall = loose - tight
+        assert fall.mean() > 4 * fall.std() / np.sqrt(len(fall))
+    assert (bits[0] - truth).mean() > 10 * (bits[-1] - truth).mean()
+
+
+@pytest.mark.parametrize('noise', [0.3, 3.0])
+def test_importance_weighted_bound_is_one_for_noisy_log_probs_too(noise):
+    log_probs, exact = toy(4000, 8)
+    probes = np.random.default_rng(1).normal(scale=noise, size=(*log_probs.shape, 4))
+    found = bounds.importance_weighted(jnp.asarray(log_probs[..., None] + probes))
+    naive = np.logaddexp.reduce(log_probs + probes.mean(-1), axis=1) - np.log(8)
+    slack = exact - np.asarray(found)
+    standard_error = slack.std() / np.sqrt(len(slack))
+    assert slack.mean() > 4 * standard_error
+    assert (exact - log_probs.mean(axis=1) + np.log(8) - slack).mean() > -4 * standard_error
+    if noise > 1:
+        # The logarithm of the mean of noisy densities is no bound.
+        assert (exact - naive).mean() < -4 * standard_error
+
+
+def test_importance_weighting_of_equal_draws_is_their_mean():
+    log_probs = jnp.broadcast_to(jnp.array([[[1.0, 2.0, 6.0]]]), (1, 5, 3))
+    np.testing.assert_allclose(bounds.importance_weighted(log_probs), [3.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize('sde', SDES, ids=lambda sde: type(sde).__name__)
+def test_prior_divergence_is_that_of_two_normals(sde):
+    x0 = jnp.array([[0.3, -0.8], [0.0, 0.0]])
+    T = jnp.float32(sde.T)
+    mean, std = np.float64(sde.alpha(T)) * x0, np.float64(sde.sigma(T))
+    prior = np.float64(sde.prior_std)
+    expected = (
+        np.log(prior / std) + (std**2 + np.asarray(mean, np.float64) ** 2) / (2 * prior**2) - 0.5
+    ).sum(axis=1)
+    # A float's sigma near 1 is known to 6e-8.
+    np.testing.assert_allclose(bounds.prior_divergence(sde, x0), expected, rtol=1e-4, atol=1e-7)
