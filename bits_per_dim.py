@@ -115,7 +115,7 @@ def create(
 
 
 def _check(fields: ConfigDict, model: ScoreModel) -> None:
-    choose(ode.SOLVERS, fields.solver, 'eval.solver')
+    ode.check(fields.solver, per_image=fields.per_image_steps, on_grid=False, field='eval.solver')
     choose(likelihood.PROBES, fields.divergence, 'eval.divergence')
     for name, least in (
         ('num_probes', 1),

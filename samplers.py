@@ -17,7 +17,17 @@ from choices import InputError, choose
 from experiment import ScoreModel, or_default, plain_fields
 from sampling import Samples
 from sde_lib import SDE
-from solvers import correctors, dpm_solver, grids, karras, predictors, unipc
+from solvers import (
+    adaptive,
+    correctors,
+    dpm_solver,
+    grids,
+    karras,
+    picard,
+    predictors,
+    reverse_sde,
+    unipc,
+)
 from solvers.grid_solver import GridSolver, predictor_corrector
 
 Params = Any
@@ -35,11 +45,12 @@ def create_sampler(
     create = choose(METHODS, method, 'sampling.method')
     if fields.temperature < 0:
         raise InputError(f'sampling.temperature: {fields.temperature}; at least 0 needed')
-    if model.num_classes and fields.batch_mean_norm:
-        raise InputError(
-            'sampling.batch_mean_norm: True is not for class-conditional networks, of which images '
-            'are drawn one by one'
-        )
+    for name, value in {'batch_mean_norm': True, 'per_image_steps': False}.items():
+        if model.num_classes and fields[name] == value:
+            raise InputError(
+                f'sampling.{name}: {value} is not for class-conditional networks, of which images '
+                'are drawn one by one'
+            )
     sample = functools.partial(
         create(fields, model.sde),
         sde=model.sde,
@@ -62,28 +73,32 @@ def create_sampler(
 
 def _on_grid(create_solver: Callable, fields: ConfigDict, sde: SDE) -> Callable:
     """A solver on the grid of these fields."""
+    solver, last_time = create_solver(fields, sde)
+    t_min = or_default(fields.t_min, last_time)
+    return functools.partial(sampling.on_grid, times=_times(fields, sde, t_min), solver=solver)
+
+
+def _times(fields: ConfigDict, sde: SDE, t_min: float) -> Array:
     grid = choose(grids.TIME_GRIDS, fields.grid, 'sampling.grid')
     if fields.steps < 1:
         raise InputError(f'sampling.steps: {fields.steps}; at least 1 needed')
-    solver, last_time = create_solver(fields, sde)
-    t_min = or_default(fields.t_min, last_time)
-    return functools.partial(
-        sampling.on_grid, times=grids.create(grid, sde, fields.steps, t_min), solver=solver
-    )
+    return grids.create(grid, sde, fields.steps, t_min)
+
+
+def _last_time(grid: str, sde: SDE) -> float:
+    """The SDE's t_min; a chain on the uniform grid steps from its lowest level to the data."""
+    return 0.0 if grid == 'uniform' and isinstance(sde, sde_lib.Chain) else sde.t_min
 
 
 def _predictor_corrector(fields: ConfigDict, sde: SDE) -> tuple[GridSolver, float]:
-    """The solver, and its last time: on a uniform grid, a chain steps from its lowest level to the
-    data.
-    """
+    """The solver, and its last time."""
     predictor = choose(predictors.PREDICTORS, fields.predictor, 'sampling.predictor')
     corrector = choose(correctors.CORRECTORS, fields.corrector, 'sampling.corrector')
     if predictor is None and corrector is None:
         raise InputError("sampling: predictor and corrector are both 'none'; one is needed")
     if corrector and fields.corrector_steps < 1:
         raise InputError(f'sampling.corrector_steps: {fields.corrector_steps}; at least 1 needed')
-    eta = or_default(fields.eta, 0.0 if fields.predictor == 'ddim' else 1.0)
-    last_time = 0.0 if fields.grid == 'uniform' and isinstance(sde, sde_lib.Chain) else sde.t_min
+    eta = _eta(fields)
     solver = predictor_corrector(
         predictor and functools.partial(predictor, eta=eta),
         corrector
@@ -91,7 +106,7 @@ def _predictor_corrector(fields: ConfigDict, sde: SDE) -> tuple[GridSolver, floa
         fields.corrector_steps,
         stochastic=corrector is not None or eta > 0,
     )
-    return solver, last_time
+    return solver, _last_time(fields.grid, sde)
 
 
 def _few_steps(
@@ -113,13 +128,75 @@ def _few_steps(
     return create(**plain_fields(fields, only=names)), sde.t_min
 
 
+def _eta(fields: ConfigDict) -> float:
+    return or_default(fields.eta, 0.0 if fields.predictor == 'ddim' else 1.0)
+
+
+def _picard(fields: ConfigDict, sde: SDE) -> Callable:
+    predictor = choose(predictors.PREDICTORS, fields.predictor, 'sampling.predictor')
+    if predictor is None or fields.corrector != 'none':
+        raise InputError(
+            f'sampling.method: picard takes a predictor and no corrector, not '
+            f'{fields.predictor!r} and {fields.corrector!r}'
+        )
+    if fields.window < 1:
+        raise InputError(f'sampling.window: {fields.window}; at least 1 needed')
+    _check_positive(fields, 'picard_tolerance')
+    return functools.partial(
+        picard.sample,
+        times=_times(fields, sde, or_default(fields.t_min, _last_time(fields.grid, sde))),
+        predictor=functools.partial(predictor, eta=_eta(fields)),
+        stochastic=_eta(fields) > 0,
+        window=fields.window,
+        tolerance=fields.picard_tolerance,
+    )
+
+
 def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
-    choose(ode.SOLVERS, fields.solver, 'sampling.solver')
+    per_image, on_grid = fields.per_image_steps, not fields.adaptive
+    ode.check(fields.solver, per_image=per_image, on_grid=on_grid, field='sampling.solver')
+    _check_positive(fields, 'rtol', 'atol')
+    t_min = or_default(fields.t_min, sde.t_min)
     return functools.partial(
         sampling.probability_flow,
-        t_min=or_default(fields.t_min, sde.t_min),
+        t_min=t_min,
+        per_image=per_image,
+        times=_times(fields, sde, t_min) if on_grid else None,
         **plain_fields(fields, only=['solver', 'rtol', 'atol']),
     )
+
+
+def _reverse_sde(fields: ConfigDict, sde: SDE) -> Callable:
+    on_grid = not fields.adaptive
+    reverse_sde.check(fields.sde_solver, on_grid=on_grid, field='sampling.sde_solver')
+    _check_positive(fields, 'sde_rtol', 'sde_atol')
+    t_min = or_default(fields.t_min, sde.t_min)
+    return functools.partial(
+        reverse_sde.sample,
+        t_min=t_min,
+        solver=fields.sde_solver,
+        rtol=fields.sde_rtol,
+        atol=fields.sde_atol,
+        times=_times(fields, sde, t_min) if on_grid else None,
+        eta=or_default(fields.eta, 1.0),
+    )
+
+
+def _adaptive_sde(fields: ConfigDict, sde: SDE) -> Callable:
+    _check_positive(fields, 'sde_rtol', 'sde_atol')
+    return functools.partial(
+        adaptive.sample,
+        t_min=or_default(fields.t_min, sde.t_min),
+        rtol=fields.sde_rtol,
+        atol=fields.sde_atol,
+        eta=or_default(fields.eta, 1.0),
+    )
+
+
+def _check_positive(fields: ConfigDict, *names: str) -> None:
+    for name in names:
+        if fields[name] <= 0:
+            raise InputError(f'sampling.{name}: {fields[name]}; above 0 needed')
 
 
 def _few_step_method(create: Callable, names: list[str]) -> Callable:
@@ -129,7 +206,10 @@ def _few_step_method(create: Callable, names: list[str]) -> Callable:
 CHURN = ['churn', 'churn_min', 'churn_max', 'noise_scale']
 METHODS = {
     'pc': functools.partial(_on_grid, _predictor_corrector),
+    'picard': _picard,
     'ode': _probability_flow,
+    'sde': _reverse_sde,
+    'adaptive_sde': _adaptive_sde,
     **{name: _few_step_method(create, CHURN) for name, create in karras.SOLVERS.items()},
     **{name: _few_step_method(create, []) for name, create in dpm_solver.SOLVERS.items()},
     **{name: _few_step_method(create, []) for name, create in unipc.SOLVERS.items()},

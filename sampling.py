@@ -11,10 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Key
 
-import ode
 from parameterization import ScoreFn
 from sde_lib import SDE
-from solvers import ends
+from solvers import ends, latents
 from solvers.ends import Samples
 from solvers.grid_solver import GridSolver, Step
 
@@ -72,26 +71,34 @@ def probability_flow(
     solver: str = 'tsit5',
     rtol: float = 1e-5,
     atol: float = 1e-5,
+    per_image: bool = True,
+    times: Float[Array, 'times'] | None = None,
     denoise: bool = False,
     temperature: float = 1.0,
+    trajectory: Float[Array, 'saved'] | None = None,
 ) -> Samples:
-    """Samples by the probability-flow ODE through diffrax, each image with its own step sizes (Song
-    et al. 2021, eq. 13).
+    """Samples by the probability-flow ODE (Song et al. 2021, eq. 13): the images at t_min whose
+    latent codes are a draw from the prior.
 
-    `denoise` returns E[x_0 | x] at the end, for one more evaluation.
+    Each image has its own step sizes, unless not `per_image`; given `times` from T to t_min, steps
+    are those. `denoise` returns E[x_0 | x] at the end, for one more evaluation. `trajectory`: times
+    from T to t_min at which states are asked for.
     """
-    x = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
-    x, nfe = ode.solve(
-        ode.velocity(sde, score_fn),
-        x,
-        None,
-        sde.T,
-        t_min,
+    prior = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
+    x, nfe = latents.decode(
+        score_fn,
+        prior,
         sde=sde,
+        t_min=t_min,
         solver=solver,
         rtol=rtol,
         atol=atol,
+        per_image=per_image,
+        times=times,
+        save=None if trajectory is None else jnp.append(trajectory, t_min),
     )
+    states = None if trajectory is None else jnp.moveaxis(x[:, :-1], 1, 0)
+    x = x if trajectory is None else x[:, -1]
     if denoise:
         x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
-    return Samples(x, nfe)
+    return Samples(x, nfe, states)

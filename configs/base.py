@@ -210,8 +210,8 @@ def optim() -> dict:
 def sampling() -> dict:
     """From noise to images, for --mode=sample and the grids of training."""
     return {
-        # pc | ode, or with few steps euler | heun | dpmpp_2s | dpmpp_2m | dpmpp_3m | dpmpp_2m_sde |
-        # unipc_2 | unipc_3
+        # pc | picard | ode | sde | adaptive_sde, or with few steps euler | heun | dpmpp_2s |
+        # dpmpp_2m | dpmpp_3m | dpmpp_2m_sde | unipc_2 | unipc_3
         'method': 'pc',
         'num_samples': 64,
         'batch_size': 64,
@@ -224,7 +224,7 @@ def sampling() -> dict:
         # solvers on a time grid
         'steps': 1000,
         'grid': 'uniform',  # uniform | log_snr | karras
-        # pc: predictor-corrector
+        # pc: predictor-corrector; picard: a predictor, parallel in time
         # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | ddim | none
         'predictor': 'euler_maruyama',
         # noise of the predictor: 1 the reverse SDE, 0 the probability flow; None: 0 of ddim, else
@@ -239,8 +239,21 @@ def sampling() -> dict:
         'churn_min': 0.0,  # levels sigma / alpha between which it is added; None: to the highest
         'churn_max': placeholder(float),
         'noise_scale': 1.0,  # its standard deviation: EDM has up to 1.007, against lost detail
+        'window': 64,  # picard: steps that are evaluated at once
+        # picard: change of a state that has settled, in parts of the noise of its step
+        'picard_tolerance': 0.1,
         # ode: probability flow
-        'solver': 'tsit5',  # heun | bosh3 | tsit5 | dopri5 | dopri8
+        # euler | heun | midpoint | ralston | reversible_heun | bosh3 | tsit5 | dopri5 | dopri8 and,
+        # for up to a few hundred dimensions, implicit_euler | kvaerno3 | kvaerno4 | kvaerno5
+        'solver': 'tsit5',
+        'per_image_steps': True,  # otherwise one step size for a batch, as published
+        # sde: the reverse SDE by diffrax, with noise of `eta`
+        'sde_solver': 'shark',  # euler | heun | midpoint | ralston | sea | sra1 | shark | spark
+        # ode, sde: steps as the tolerances ask for, otherwise `steps` on the `grid`
+        'adaptive': True,
+        # sde, adaptive_sde; as published: the absolute one is one of 256 values in [-1, 1]
+        'sde_rtol': 0.02,
+        'sde_atol': 0.0078,
         'rtol': 1e-5,
         'atol': 1e-5,
     }

@@ -14,11 +14,15 @@ from sde_lib import SDE, State, at
 class Samples(NamedTuple):
     """Samples at t_min, the network evaluations that each of them took, and, if asked for, the
     states on the way from T.
+
+    `rounds` are those of its evaluations that had to wait for each other, of solvers that are
+    parallel in time.
     """
 
     x: State
     nfe: Int[Array, 'batch']
     trajectory: Float[Array, 'times batch *shape'] | None = None
+    rounds: Int[Array, 'batch'] | None = None
 
 
 def noise_source(

@@ -95,7 +95,8 @@ def test_every_experiment_builds_all_that_it_names(name):
     experiment.create_loss(config, built)
     jax.eval_shape(experiment.create_optimizer(config).init, params)
     bits_per_dim.create(config, built)
-    for method in samplers.METHODS:
+    # Which takes no corrector: some of them name one.
+    for method in set(samplers.METHODS) - {'picard'}:
         samplers.create_sampler(config, built, method)
     run_lib.check_periods(config.training)
 
