@@ -190,7 +190,9 @@ class SubVP(VP):
         return -jnp.expm1(2 * self.log_alpha(t))
 
     def diffusion(self, t):
-        return jnp.sqrt(self.beta(t) * -jnp.expm1(4 * self.log_alpha(t)))
+        # 1 - alpha^4 in factors: XLA's CPU backend (jaxlib 0.10.2) errs in programs that divide
+        # expm1(4 a) by expm1(2 a)^2, as g^2 / sigma^2 would, for arrays of thousands.
+        return jnp.sqrt(self.beta(t) * self.sigma(t) * (1 + jnp.exp(2 * self.log_alpha(t))))
 
     def transition(self, s, t):
         return SDE.transition(self, s, t)

@@ -66,8 +66,8 @@ ON_GRIDS = [
     ('DPM-Solver++ 2M', {'method': 'dpmpp_2m', **LOG_SNR}, 1, 1),
     ('DPM-Solver++ 3M', {'method': 'dpmpp_3m', **LOG_SNR}, 1, 2),
     ('DPM-Solver++ 2M SDE', {'method': 'dpmpp_2m_sde', **LOG_SNR}, 1, 0),
-    ('UniPC-2', {'method': 'unipc_2', **LOG_SNR}, 1, 2),
-    ('UniPC-3', {'method': 'unipc_3', **LOG_SNR}, 1, 2),
+    ('UniPC-2', {'method': 'unipc_2', **LOG_SNR}, 1, 1),
+    ('UniPC-3', {'method': 'unipc_3', **LOG_SNR}, 1, 1),
 ]
 TOLERANCES = 0.1, 0.01, 0.001
 ADAPTIVE = [('ODE, Tsit5', {'method': 'ode'})]

@@ -1,0 +1,176 @@
+"""The log-likelihood of 32 digits: our program against the published algorithm, in one process.
+
+    python benchmarks/likelihood.py [--workdir runs/vp] [--tolerance 1e-5] [--repeats 3]
+
+The published algorithm is written anew here: SciPy's RK45 on the host, over the flattened batch in
+float64 with one error norm for all of it, in time t, drift and divergence by two compiled functions
+(the latter by reverse mode), arrays to and from the host at every stage. Ours is one compiled
+program: in log signal-to-noise ratio, drift and divergence from one forward pass. Both get the same
+dequantised digits, probes, tolerance, first time and devices. They are timed in turn, so that their
+ratio holds on a busy machine too.
+
+Without a workdir the network has initial parameters, and noise on them so that its output is not
+zero.
+"""
+
+import argparse
+import functools
+import os
+import pathlib
+import platform
+import statistics
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import integrate
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+import experiment
+import images
+import keys
+import likelihood
+import run_lib
+import sharding
+from configs.vp import mnist_ddpmpp
+
+BATCH = 32
+
+
+def published(model, score_fn, probes, t_min, tolerance):
+    """`log_prob(x) -> ([batch], evaluations)`, as published (Song et al. 2021, appendix D.2)."""
+    sde = model.sde
+
+    def drift(x, t):
+        return sde.probability_flow(x, t, score_fn(x, t))
+
+    def divergence(x, t):
+        gradient = jax.grad(lambda x: jnp.sum(drift(x, t) * probes))(x)
+        return jnp.sum((gradient * probes).reshape(BATCH, -1), axis=1)
+
+    drift_fn, divergence_fn = jax.jit(drift), jax.jit(divergence)
+
+    def log_prob(x):
+        shape, placement = x.shape, x.sharding
+        split = x.size
+
+        def derivative(t, state):
+            x = jax.device_put(state[:split].reshape(shape).astype(np.float32), placement)
+            times = jnp.full(BATCH, t, jnp.float32)
+            return np.concatenate(
+                [np.asarray(drift_fn(x, times)).ravel(), np.asarray(divergence_fn(x, times))]
+            )
+
+        start = np.concatenate([np.asarray(x).ravel(), np.zeros(BATCH)])
+        solution = integrate.solve_ivp(
+            derivative, (t_min, sde.T), start, method='RK45', rtol=tolerance, atol=tolerance
+        )
+        end = solution.y[:, -1]
+        latent = jnp.asarray(end[:split].reshape(shape), jnp.float32)
+        return np.asarray(sde.prior_log_prob(latent)) + end[split:], solution.nfev
+
+    return log_prob
+
+
+def ours(model, score_fn, image_keys, t_min, tolerance, solver, per_image):
+    """The same by `likelihood.log_prob`."""
+    run = jax.jit(
+        functools.partial(
+            likelihood.log_prob,
+            score_fn=score_fn,
+            sde=model.sde,
+            t_min=t_min,
+            solver=solver,
+            rtol=tolerance,
+            atol=tolerance,
+            per_image=per_image,
+        )
+    )
+
+    def log_prob(x):
+        found = run(image_keys, x=x)
+        return np.asarray(found.log_prob), int(found.nfe.max())
+
+    return log_prob
+
+
+def parameters(config, model, mesh, workdir):
+    """Trained ones, or initial ones with noise."""
+    if workdir:
+        return run_lib.restore(config, workdir, model, mesh).ema_params
+    params = model.init_params(jax.random.key(0))
+    leaves, tree = jax.tree.flatten(params)
+    noise = jax.random.split(jax.random.key(1), len(leaves))
+    return tree.unflatten(
+        [a + 0.02 * jax.random.normal(k, a.shape) for a, k in zip(leaves, noise, strict=True)]
+    )
+
+
+def timed(ways, x, repeats):
+    """Results, and the median seconds of ways that take turns; the first turn compiles."""
+    results = {name: run(x) for name, run in ways.items()}
+    seconds = {name: [] for name in ways}
+    for _ in range(repeats):
+        for name, run in ways.items():
+            started = time.perf_counter()
+            run(x)
+            seconds[name].append(time.perf_counter() - started)
+    return results, {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--workdir', type=pathlib.Path)
+    parser.add_argument('--tolerance', type=float, default=1e-5)
+    parser.add_argument('--repeats', type=int, default=3)
+    args = parser.parse_args()
+
+    sharding.use_cores(BATCH)
+    config = mnist_ddpmpp.get_config()
+    mesh = sharding.create_mesh()
+    model = experiment.create_experiment(config)
+    params = parameters(config, model, mesh, args.workdir)
+    score_fn = model.score_fn(jax.device_put(params, sharding.copied(mesh)))
+
+    pixels = run_lib.load_images(config, 'test').gather(np.arange(BATCH))['image']
+    noise_keys, image_keys = keys.split(keys.per_image(jax.random.key(0), BATCH), 2)
+    draw = functools.partial(likelihood.PROBES['rademacher'], num=1, shape=model.image_shape)
+    x = images.dequantize_each(noise_keys, jnp.asarray(pixels), model.centered)
+    probes = jax.vmap(draw)(image_keys)[:, 0]
+    x, probes, image_keys = jax.device_put((x, probes, image_keys), sharding.by_batch(mesh))
+
+    t_min = model.sde.t_min
+    ways = {'published': published(model, score_fn, probes, t_min, args.tolerance)}
+    for solver in ('tsit5', 'dopri8'):
+        for per_image in (False, True):
+            steps = 'one step size an image' if per_image else 'one step size'
+            ways[f'ours, {solver}, {steps}'] = ours(
+                model, score_fn, image_keys, t_min, args.tolerance, solver, per_image
+            )
+    results, seconds = timed(ways, x, args.repeats)
+
+    to_bits = functools.partial(
+        likelihood.bits_per_dim,
+        dim=x[0].size,
+        bin_width=images.bin_width(model.centered),
+    )
+    print(
+        f'{BATCH} digits, tolerance {args.tolerance:g}, {platform.machine()} with '
+        f'{os.cpu_count()} cores as {jax.device_count()} devices, medians of {args.repeats}\n'
+    )
+    print('| | evaluations | bits/dim | largest difference of an image | seconds | ratio |')
+    print('| --- | --- | --- | --- | --- | --- |')
+    reference = to_bits(results['published'][0])
+    for name, (log_prob, nfe) in results.items():
+        bits = to_bits(log_prob)
+        print(
+            f'| {name} | {nfe} | {bits.mean():.4f} | {np.abs(bits - reference).max():.4f} '
+            f'| {seconds[name]:.1f} | {seconds[name] / seconds["published"]:.2f} |'
+        )
+
+
+if __name__ == '__main__':
+    main()
