@@ -6,8 +6,8 @@ In y = x / alpha and the noise level r = sigma / alpha the probability flow is
     dy/dr = (y - E[x_0 | x]) / r = noise = -sigma score,
 
 for every SDE the same, and nothing cancels in it. Algorithm 1 ends with a step to r = 0, which is
-`denoise` of `sampling.on_grid`: a grid of n steps has n of Euler's and 2 n + 1 evaluations of
-Heun's method, and one more of Euler's.
+`denoise` of `sampling.on_grid`: with it, n steps take n + 1 evaluations by Euler's and 2 n + 1 by
+Heun's method.
 """
 
 import math
