@@ -28,6 +28,7 @@ LAYERS = [
         'likelihood',
         'cost',
         'models',
+        'torch_legacy',
         'torch_zip',
         'torch_names',
         'classification',
@@ -39,7 +40,12 @@ LAYERS = [
     {'choices'},
 ]
 # Within a layer these, and only these, import each other.
-BESIDE = {('plots', 'metrics'), ('cost', 'models'), ('samplers', 'experiment')}
+BESIDE = {
+    ('plots', 'metrics'),
+    ('cost', 'models'),
+    ('torch_legacy', 'torch_zip'),
+    ('samplers', 'experiment'),
+}
 MODULES = sorted(path.stem for path in ROOT.glob('*.py')) + ['models', 'solvers']
 
 
