@@ -1,7 +1,7 @@
 """How alike two sets of images are, from features [num, dim] of a network; pure numpy in float64.
 
-    Frechet distance     |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 sqrt(S_1 S_2)) of Gaussians fitted to the
-                         features; with those of the FID Inception it is the FID (Heusel et al. 2017)
+    Frechet distance     |mu_1 - mu_2|^2 + tr(S_1 + S_2 - 2 sqrt(S_1 S_2)) of Gaussians fitted to
+                         both; by features of the FID Inception, the FID (Heusel et al. 2017)
     kernel distance      squared maximum mean discrepancy with the kernel (x y / dim + 1)^3: the KID
     Inception score      exp of the mean of KL(p(y | x), p(y)), of the logits of one set
     precision, recall    the share of one set in the neighbourhoods of the other
@@ -200,8 +200,8 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(real: Features, samples: Features, k: int = 3, k_density: int = 5) -> Neighbours:
-    """Precision and recall of Kynkaanniemi et al. 2019 (eq. 1 and 2, k = 3); density and coverage of
-    Naeem et al. 2020 (eq. 3 and 5, k = 5).
+    """Precision and recall (Kynkaanniemi et al. 2019, eq. 1 and 2, k = 3); density and coverage
+    (Naeem et al. 2020, eq. 3 and 5, k = 5).
 
     The neighbourhood of a feature reaches to the k-th nearest other one of its set, which is in it.
     Sets of unequal size are all used; values of sets of other sizes are not comparable. Either set

@@ -21,8 +21,8 @@ from jaxtyping import Array, Float, UInt8
 
 from choices import InputError
 
+GRAPH = '2015-12-05, pool_3'  # what cached features are told apart by
 SIZE = 299
-FEATURES = 2048
 CLASSES = 1008
 NORM_EPS = 1e-3
 

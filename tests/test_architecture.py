@@ -9,6 +9,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {'main'},
     {'run_lib'},
+    {'quality'},
+    {'extractors'},
     {
         'experiment',
         'samplers',
@@ -78,7 +80,7 @@ def test_imports_run_downwards(module):
             )
 
 
-READ_CONFIGS = {'main', 'run_lib', 'experiment', 'samplers'}
+READ_CONFIGS = {'main', 'run_lib', 'quality', 'extractors', 'experiment', 'samplers'}
 
 
 @pytest.mark.parametrize('module', sorted(set(MODULES) - READ_CONFIGS))
