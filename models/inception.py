@@ -10,6 +10,7 @@ Names of layers are those of PyTorch's ports (mseitzer/pytorch-fid, toshas/torch
 convolutions.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -225,13 +226,10 @@ def from_torch(state: Mapping[str, np.ndarray]) -> dict:
 
     Raises InputError for the first that is missing or has another shape.
     """
-    abstract = jax.eval_shape(
-        Inception().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3), jnp.uint8)
-    )['params']
+    abstract = _abstract_params()
     paths = jax.tree_util.tree_flatten_with_path(abstract)[0]
-    layers = dict.fromkeys(tuple(key.key for key in path[:-1]) for path, _ in paths)
     params: dict = {}
-    for path in layers:
+    for path in dict.fromkeys(tuple(key.key for key in path[:-1]) for path, _ in paths):
         *parents, name = path
         node = params
         for parent in parents:
@@ -241,19 +239,25 @@ def from_torch(state: Mapping[str, np.ndarray]) -> dict:
     return params
 
 
+@functools.cache
+def _abstract_params():
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.uint8)
+    return jax.eval_shape(Inception().init, jax.eval_shape(jax.random.key, 0), images)['params']
+
+
 def _layer(state, name):
     """A convolution with its batch norm, or the last matrix."""
 
     def array(part):
         if f'{name}.{part}' not in state:
             raise InputError(f'{name}.{part} is missing')
-        return np.float64(state[f'{name}.{part}'])
+        return np.asarray(state[f'{name}.{part}'])
 
     if name == 'fc':
         return {'kernel': np.float32(array('weight').T), 'bias': np.float32(array('bias'))}
-    scale = array('bn.weight') / np.sqrt(array('bn.running_var') + NORM_EPS)
+    scale = array('bn.weight') / np.sqrt(np.float64(array('bn.running_var')) + NORM_EPS)
     return {
-        'kernel': np.float32(array('conv.weight').transpose(2, 3, 1, 0) * scale),
+        'kernel': np.float32(array('conv.weight')).transpose(2, 3, 1, 0) * np.float32(scale),
         'bias': np.float32(array('bn.bias') - array('bn.running_mean') * scale),
     }
 
