@@ -1,6 +1,7 @@
 """Samples against data: statistics whatever the batch, caches, and the program as users run it."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +11,12 @@ import pytest
 import datasets
 import evaluation
 import quality
+import run_lib
 import sharding
+import workdirs
+from choices import InputError
 from extractors import Extractor
+from tests import networks, tiny_classifier, tiny_config
 
 SHAPE = (4, 4, 1)
 
@@ -109,3 +114,57 @@ def test_the_fingerprint_knows_images_network_and_what_is_kept():
     ]
     assert len(set(prints)) == 5
     assert quality.fingerprint(extractor(), datasets.from_arrays(pictures(0, 50)), 30) == prints[0]
+
+
+@pytest.mark.slow
+def test_eval_mode_compares_samples_and_the_training_split(tmp_path):
+    """The whole way, by networks with random parameters; twice, to the same numbers."""
+    for name, config in (('run', tiny_config), ('classifier', tiny_classifier)):
+        random_run(config.get_config(), tmp_path / name)
+    config = tiny_config.get_config()
+    config.eval.loss = config.eval.bpd = False
+    config.eval.samplers = ('pc',)
+    config.eval.num_samples = 12
+    config.eval.quality = ('classifier',)
+    config.eval.classifier_workdir = str(tmp_path / 'classifier')
+    numbers = []
+    for _ in range(2):
+        run_lib.evaluate(config, tmp_path / 'run')
+        found = json.loads((tmp_path / 'run' / 'eval' / '3' / 'metrics.json').read_text())
+        numbers.append({name: v for name, v in found.items() if 'classifier' in name})
+    assert numbers[0] == numbers[1]
+    measures = {name.partition('_')[2] for name in numbers[0]}
+    for split in ('pc', 'train'):
+        assert {f'{split}_{measure}' for measure in measures} <= set(numbers[0])
+    assert {'fd_classifier', 'kd_classifier', 'recall_classifier'} <= measures
+    assert len(list((tmp_path / 'run' / 'features').glob('classifier_*.npz'))) == 2
+
+
+@pytest.mark.parametrize(
+    ('field', 'value', 'why'),
+    [
+        ('quality', ('clip',), 'eval.quality: unknown name .clip.*classifier, inception'),
+        ('reference', 'val', 'eval.reference: unknown name .val.*train'),
+        ('num_samples', 3, 'eval.num_samples: 3; eval.quality needs at least 10'),
+        ('max_features', 3, 'eval.max_features: 3; eval.quality needs at least 10'),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(field, value, why, tmp_path, monkeypatch):
+    config = tiny_config.get_config()
+    config.eval.quality = ('classifier',)
+    config.eval.num_samples = 12
+    config.eval[field] = value
+    if field != 'quality':
+        monkeypatch.setattr(quality.extractors, 'create', lambda *_: extractor())
+    experiment = run_lib.create_experiment(config)
+    with pytest.raises(InputError, match=why):
+        run_lib.create_quality(config, experiment, sharding.create_mesh(), tmp_path)
+
+
+def random_run(config, workdir):
+    """A workdir after three steps that never were."""
+    workdirs.claim(workdir, config.to_dict())
+    experiment = run_lib.create_experiment(config)
+    state = networks.randomised(jax.eval_shape(lambda: run_lib.create_state(config, experiment)))
+    with run_lib.open_checkpoints(config, workdir) as checkpoints:
+        checkpoints.save(state._replace(step=jnp.int32(3)))
