@@ -110,6 +110,16 @@ class Classifier(Experiment):
 
         return classification.class_log_probs(self.sde, network, self.t_min)
 
+    def features(
+        self, params: Params, pixels: Array
+    ) -> tuple[Float[Array, 'batch dim'], Float[Array, 'batch classes']]:
+        """The layer before the logits, and the logits, of uint8 images without noise."""
+        x = images.to_float(pixels, self.centered)
+        # As in classification.class_log_probs: the least noise that the network knows.
+        sigma = jnp.exp(-0.5 * self.sde.log_snr(jnp.full(len(x), self.t_min)))
+        logits, kept = self.network.apply({'params': params}, x, sigma, mutable=['features'])
+        return kept['features']['pooled'][0], logits
+
 
 def create_experiment(config: ConfigDict) -> ScoreModel | Classifier:
     """Raises InputError for names that do not exist and for fields that do not go together."""
@@ -142,9 +152,12 @@ SCORE_FIELDS = (
     'sampling',
     *[f'training.{name}' for name in ('weighting', 'reduce_mean', 'sample_every', 'num_samples')],
     *[f'eval.{name}' for name in ('bpd', 'num_bpd_images', 't_min', 'divergence', 'num_probes')],
-    *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'per_image_steps', 'samplers')],
+    *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'per_image_steps')],
+    *[f'eval.{name}' for name in ('samplers', 'num_samples')],
     *[f'eval.{name}' for name in ('num_dequantizations', 'importance_weighted')],
     *[f'eval.{name}' for name in ('variational_draws', 'round_trip')],
+    *[f'eval.{name}' for name in ('quality', 'reference', 'max_features', 'extrapolate')],
+    *[f'eval.{name}' for name in ('classifier_workdir', 'inception_weights', 'cache_dir')],
 )
 
 

@@ -278,7 +278,16 @@ def evaluation() -> dict:
         'rtol': 1e-5,
         'atol': 1e-5,
         'per_image_steps': True,  # otherwise one step size for a batch, as published
-        'samplers': ('pc', 'ode'),  # timed, each on sampling.num_samples images
+        'samplers': ('pc', 'ode'),  # timed, and compared with data as the fields below say
+        'num_samples': 0,  # images of each sampler; 0: sampling.num_samples
+        # networks by whose features samples are compared with data: classifier, inception; (): none
+        'quality': (),
+        'classifier_workdir': placeholder(str),  # classifier: of a run of this project
+        'inception_weights': placeholder(str),  # inception: a .pth or .npz, see README.md
+        'reference': 'test',  # split that samples are compared with; published FIDs: train
+        'max_features': 10_000,  # images of it that are compared one by one; moments are of all
+        'extrapolate': False,  # Frechet distances at infinitely many samples too
+        'cache_dir': placeholder(str),  # of features of data; None: `features` in the workdir
     }
 
 
