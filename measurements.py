@@ -88,7 +88,9 @@ def separable(
     rows: Float[np.ndarray, 'y_height height'], columns: Float[np.ndarray, 'y_width width']
 ) -> Measurement:
     """rows X columns^T of every channel X: whatever treats height and width apart."""
-    (u, s, _), (v, t, _) = (np.linalg.svd(np.float64(a), full_matrices=True) for a in (rows, columns))
+    (u, s, _), (v, t, _) = (
+        np.linalg.svd(np.float64(a), full_matrices=True) for a in (rows, columns)
+    )
     s, t = (np.pad(a, (0, len(b) - len(a))) for a, b in ((s, u), (t, v)))
     rows, columns, u, v = (np.float32(a) for a in (rows, columns, u, v))
 

@@ -8,10 +8,12 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {'main'},
+    {'run_tasks'},
     {'run_lib'},
     {
         'experiment',
         'samplers',
+        'conditioning',
         'metrics',
         'plots',
         'checkpoints',
@@ -25,6 +27,7 @@ LAYERS = [
         'images',
         'losses',
         'sampling',
+        'controllable',
         'likelihood',
         'cost',
         'models',
@@ -33,13 +36,18 @@ LAYERS = [
         'classification',
     },
     {'solvers'},
-    {'ode', 'keys', 'mixtures'},
+    {'ode', 'keys', 'mixtures', 'measurements'},
     {'parameterization'},
     {'sde_lib'},
     {'choices'},
 ]
 # Within a layer these, and only these, import each other.
-BESIDE = {('plots', 'metrics'), ('cost', 'models'), ('samplers', 'experiment')}
+BESIDE = {
+    ('plots', 'metrics'),
+    ('cost', 'models'),
+    ('samplers', 'experiment'),
+    *[('conditioning', name) for name in ('samplers', 'experiment')],
+}
 MODULES = sorted(path.stem for path in ROOT.glob('*.py')) + ['models', 'solvers']
 
 
@@ -71,7 +79,7 @@ def test_imports_run_downwards(module):
             )
 
 
-READ_CONFIGS = {'main', 'run_lib', 'experiment', 'samplers'}
+READ_CONFIGS = {'conditioning', 'run_tasks', 'main', 'run_lib', 'experiment', 'samplers'}
 
 
 @pytest.mark.parametrize('module', sorted(set(MODULES) - READ_CONFIGS))
@@ -87,6 +95,8 @@ def test_configs_are_read_at_the_edge(module):
         'losses',
         'classification',
         'sampling',
+        'controllable',
+        'measurements',
         'solvers',
         'likelihood',
         'training',

@@ -36,9 +36,11 @@ def noise_of(i, num=NUM):
 def by_ode(score_fn, shape, sde=VP, num=NUM):
     """Samples without errors of discretisation."""
     return jax.jit(
-        lambda: sampling.probability_flow(
-            KEYS[:num], score_fn, shape, sde=sde, t_min=1e-4, rtol=1e-4, atol=1e-4
-        ).x
+        lambda: (
+            sampling.probability_flow(
+                KEYS[:num], score_fn, shape, sde=sde, t_min=1e-4, rtol=1e-4, atol=1e-4
+            ).x
+        )
     )()
 
 
@@ -164,7 +166,9 @@ def test_the_bias_of_each_method_is_as_documented(method, mean_error, std_ratio)
 
 
 def test_known_pixels_start_with_noise():
-    still = GridSolver(lambda sde, score_fn, draw, x, i, times, memory: (Step(x, x), memory), 1, True)
+    still = GridSolver(
+        lambda sde, score_fn, draw, x, i, times, memory: (Step(x, x), memory), 1, True
+    )
     start = on_grid(still, None, steps=1)
     x = on_grid(controllable.projected(still, ONE_PIXEL, Y, noise_of), None, steps=1)
     t = jnp.ones(())
