@@ -65,6 +65,8 @@ def check_fields(config: ConfigDict, model: ScoreModel) -> None:
             raise InputError(f'task.{field}: {task[field]!r} is of task {owner!r}, not of {name!r}')
         if task[field] is None and name == owner != 'class':
             raise InputError(f'task.{field}: task {name!r} needs one')
+    if name == 'class' and (task.images is not None or task.measured or task.noise_std):
+        raise InputError("task: 'class' measures no images; images, measured and noise_std are not its")
     if task.label is not None and name != 'class' and not model.num_classes:
         raise InputError(f'task.label: {task.label}, and the network knows of no classes')
     if config.sampling.batch_mean_norm:

@@ -323,7 +323,8 @@ def draw_samples(
 
     `num` of them, or as many as config.sampling says.
     """
-    num, size = num or config.sampling.num_samples, config.sampling.batch_size
+    num = num or config.sampling.num_samples
+    size = min(config.sampling.batch_size, math.ceil(num / mesh.size) * mesh.size)
     key = jax.random.key(config.seed)
     tqdm.write(f'{name}: compiling ...')
     run = jax.jit(draw, out_shardings=sharding.by_batch(mesh))
