@@ -33,6 +33,9 @@ from sde_lib import SDE
 Params = Any
 Batch = dict[str, Array]
 
+# What networks with classes are given for none.
+NO_CLASS = -1
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -102,6 +105,11 @@ class Classifier(Experiment):
         """Initial parameters of the network."""
         return self.network.init(key, jnp.zeros((1, *self.image_shape)), jnp.ones(1))['params']
 
+    def under(self, sde: SDE) -> 'Classifier':
+        """The same network for the noise of another SDE."""
+        t_min = sde.time_at_log_snr(self.sde.log_snr(jnp.float32(self.t_min)))
+        return dataclasses.replace(self, sde=sde, t_min=float(t_min))
+
     def class_log_probs(self, params: Params) -> ClassLogProbs:
         """log p(y | x_t) of every class."""
 
@@ -150,7 +158,9 @@ def _classifier(config: ConfigDict, sde: SDE) -> Classifier:
 # Sections and fields of score models alone.
 SCORE_FIELDS = (
     'sampling',
-    *[f'training.{name}' for name in ('weighting', 'reduce_mean', 'sample_every', 'num_samples')],
+    'task',
+    *[f'training.{name}' for name in ('weighting', 'reduce_mean', 'label_dropout')],
+    *[f'training.{name}' for name in ('sample_every', 'num_samples')],
     *[f'eval.{name}' for name in ('bpd', 'num_bpd_images', 't_min', 'divergence', 'num_probes')],
     *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'per_image_steps')],
     *[f'eval.{name}' for name in ('samplers', 'num_samples')],
@@ -224,9 +234,19 @@ def _score_matching(fields: ConfigDict, model: ScoreModel) -> Callable:
         t_min=or_default(fields.t_min, model.sde.t_min),
         **plain_fields(fields, only=['weighting', 'time_sampler', 'reduce_mean', 'log_sigma']),
     )
+    rate = fields.label_dropout
+    if not 0 <= rate <= 1:
+        raise InputError(f'training.label_dropout: {rate} is not a share between 0 and 1')
+    if rate and not model.num_classes:
+        raise InputError(f'training.label_dropout: {rate} needs a network with model.num_classes')
 
     def objective(params, key, x0, batch, dropout_key):
-        score_fn = model.score_fn(params, model.classes(batch), dropout_key)
+        classes = model.classes(batch)
+        if rate and dropout_key is not None:
+            dropout_key, key_labels = jax.random.split(dropout_key)
+            dropped = jax.random.bernoulli(key_labels, rate, classes.shape)
+            classes = jnp.where(dropped, NO_CLASS, classes)
+        score_fn = model.score_fn(params, classes, dropout_key)
         return score_matching(score_fn, key, x0)
 
     return objective

@@ -351,10 +351,19 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def draw_samples(
-    config: ConfigDict, draw: Callable, params: Any, mesh: Mesh, name: str, num: int
+    config: ConfigDict,
+    draw: Callable,
+    params: Any,
+    mesh: Mesh,
+    name: str,
+    num: int | None = None,
 ) -> tuple[sampling.Samples, float]:
-    """Samples by `draw(params, key, indices)`, batch by batch, and their seconds once compiled."""
-    size = config.sampling.batch_size
+    """Samples by `draw(params, key, indices)`, batch by batch, and their seconds once compiled.
+
+    `num` of them, or as many as config.sampling says.
+    """
+    num = num or config.sampling.num_samples
+    size = min(config.sampling.batch_size, math.ceil(num / mesh.size) * mesh.size)
     key = jax.random.key(config.seed)
     tqdm.write(f'{name}: compiling ...')
     run = jax.jit(draw, out_shardings=sharding.by_batch(mesh))

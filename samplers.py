@@ -41,22 +41,7 @@ def create_sampler(
     Image i is the same in every batch, and, of a class-conditional network, of class i modulo the
     number of classes.
     """
-    fields = config.sampling
-    create = choose(METHODS, method, 'sampling.method')
-    if fields.temperature < 0:
-        raise InputError(f'sampling.temperature: {fields.temperature}; at least 0 needed')
-    for name, value in {'batch_mean_norm': True, 'per_image_steps': False}.items():
-        if model.num_classes and fields[name] == value:
-            raise InputError(
-                f'sampling.{name}: {value} is not for class-conditional networks, of which images '
-                'are drawn one by one'
-            )
-    sample = functools.partial(
-        create(fields, model.sde),
-        sde=model.sde,
-        denoise=fields.denoise,
-        temperature=fields.temperature,
-    )
+    sample = create_method(config, model, method)
 
     def sample_one(params, image_key, label):
         drawn = sample(image_key[None], model.score_fn(params, label), model.image_shape)
@@ -69,6 +54,26 @@ def create_sampler(
         return jax.vmap(sample_one, (None, 0, 0))(params, image_keys, indices % model.num_classes)
 
     return sample_batch
+
+
+def create_method(config: ConfigDict, model: ScoreModel, method: str) -> Callable:
+    """`sample(image_keys, score_fn, shape) -> Samples`, by a method of METHODS, for any score."""
+    fields = config.sampling
+    create = choose(METHODS, method, 'sampling.method')
+    if fields.temperature < 0:
+        raise InputError(f'sampling.temperature: {fields.temperature}; at least 0 needed')
+    for name, value in {'batch_mean_norm': True, 'per_image_steps': False}.items():
+        if model.num_classes and fields[name] == value:
+            raise InputError(
+                f'sampling.{name}: {value} is not for class-conditional networks, of which images '
+                'are drawn one by one'
+            )
+    return functools.partial(
+        create(fields, model.sde),
+        sde=model.sde,
+        denoise=fields.denoise,
+        temperature=fields.temperature,
+    )
 
 
 def _on_grid(create_solver: Callable, fields: ConfigDict, sde: SDE) -> Callable:

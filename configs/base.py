@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
             'training': training(),
             'optim': optim(),
             'sampling': sampling(),
+            'task': task(),
             'eval': evaluation(),
         }
     )
@@ -168,6 +169,7 @@ def training() -> dict:
         **run(),
         'weighting': 'sigma2',  # sigma2 | likelihood | edm
         'reduce_mean': True,  # mean over pixels, otherwise half of their sum
+        'label_dropout': 0.0,  # share of images without their label, for task.guidance
         'sample_every': 50_000,  # steps between grids of samples; 0: none
         'num_samples': 64,  # images of such a grid
     }
@@ -256,6 +258,32 @@ def sampling() -> dict:
         'sde_atol': 0.0078,
         'rtol': 1e-5,
         'atol': 1e-5,
+    }
+
+
+def task() -> dict:
+    """What --mode=sample draws images from besides noise; --task=NAME sets `name`."""
+    return {
+        'name': 'none',  # none | class | inpaint | colourise | superresolve | deblur | linear
+        # Strength: of classes above 1 more typical, less varied images; of dps its step size, 0.3
+        # to 1; of pigdm 1. `projection` has none.
+        'guidance': 1.0,
+        'label': placeholder(int),  # the class; None: each in turn
+        # class: the workdir of a classifier, which guides networks that know no classes, and judges
+        # the images
+        'classifier': placeholder(str),
+        # The other tasks: images, how they are measured, and how one with this measurement is drawn
+        'images': placeholder(str),  # FILE.png | folder:PATH | npz:PATH; None: the test split
+        'num_images': 8,  # the first of them
+        'samples_each': 4,
+        'measured': False,  # the images are measurements already: grey, small or blurred
+        'method': 'projection',  # projection | dps | pigdm
+        'noise_std': 0.0,  # of noise that is added to measurements, or that they have
+        'data_std': 0.5,  # pigdm: standard deviation of pixels over the data
+        'mask': placeholder(str),  # inpaint: an image of data.image_size, white where it is known
+        'factor': placeholder(int),  # superresolve: side of the squares whose mean is known
+        'blur_std': placeholder(float),  # deblur: of the Gaussian, in pixels
+        'matrix': placeholder(str),  # linear: FILE.npy, an array [m, height * width * channels]
     }
 
 

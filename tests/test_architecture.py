@@ -8,8 +8,9 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {'main'},
+    {'run_tasks'},
     {'run_lib'},
-    {'quality'},
+    {'quality', 'conditioning'},
     {'samplers', 'bits_per_dim', 'extractors'},
     {
         'experiment',
@@ -27,6 +28,7 @@ LAYERS = [
         'losses',
         'bounds',
         'sampling',
+        'controllable',
         'likelihood',
         'error_split',
         'evaluation',
@@ -38,7 +40,7 @@ LAYERS = [
         'classification',
     },
     {'solvers'},
-    {'ode', 'keys', 'mixtures'},
+    {'ode', 'keys', 'mixtures', 'measurements'},
     {'parameterization'},
     {'sde_lib'},
     {'choices'},
@@ -84,6 +86,8 @@ def test_imports_run_downwards(module):
 READ_CONFIGS = {
     'main',
     'run_lib',
+    'run_tasks',
+    'conditioning',
     'quality',
     'samplers',
     'bits_per_dim',
@@ -105,6 +109,8 @@ def test_configs_are_read_at_the_edge(module):
         'losses',
         'classification',
         'sampling',
+        'controllable',
+        'measurements',
         'solvers',
         'likelihood',
         'bounds',

@@ -59,6 +59,8 @@ PUBLISHED = [
 NEW = [
     *[f'edm/{name}' for name in ('cifar10_ddpmpp', 'cifar10_ncsnpp', 'imagenet64_ddpmpp')],
     *[f'{sde}/mnist_ddpmpp' for sde in ('subvp', 've', 'vp')],
+    'vp/mnist_classes_ddpmpp',
+    'vp/patches_ddpmpp',
 ]
 
 
