@@ -109,10 +109,13 @@ def sample(
     end = lax.while_loop(
         lambda now: jnp.any(now.left > 0) & (now.rounds < MAX_STEPS), attempt, start
     )
-    x = equinox.error_if(
-        end.x, jnp.any(end.left > 0), f'an image needs over {MAX_STEPS} steps: raise the tolerances'
+    # On the counts, since the check gathers what it is put on from all devices.
+    steps = equinox.error_if(
+        end.steps,
+        jnp.any(end.left > 0),
+        f'an image needs over {MAX_STEPS} steps: raise the tolerances',
     )
-    nfe = EVALUATIONS * end.steps
+    x, nfe = end.x, EVALUATIONS * steps
     if denoise:
         x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
     return Samples(x, nfe)

@@ -80,3 +80,9 @@ def test_increments_over_parts_of_a_step_add_up():
         jnp.float32(0.4), jnp.float32(0.7)
     )
     np.testing.assert_allclose(whole, parts, atol=1e-5)
+
+
+def test_what_takes_too_many_steps_is_an_error(monkeypatch):
+    monkeypatch.setattr(adaptive, 'MAX_STEPS', 5)
+    with pytest.raises(Exception, match='an image needs over 5 steps: raise the tolerances'):
+        jax.block_until_ready(draw(1).nfe)
