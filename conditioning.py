@@ -66,9 +66,7 @@ def check_fields(config: ConfigDict, model: ScoreModel) -> None:
         if task[field] is None and name == owner != 'class':
             raise InputError(f'task.{field}: task {name!r} needs one')
     if name == 'class' and (task.images is not None or task.measured or task.noise_std):
-        raise InputError(
-            "task: 'class' measures no images; images, measured and noise_std are not its"
-        )
+        raise InputError("task.name: 'class' takes no images, measured or noise_std")
     if task.label is not None and name != 'class' and not model.num_classes:
         raise InputError(f'task.label: {task.label}, and the network knows of no classes')
     if config.sampling.batch_mean_norm:
@@ -91,8 +89,9 @@ def create_class_sampler(
 ) -> Sampler:
     """Images of class task.label, or of each class in turn, by the network or a classifier."""
     task, draw = config.task, create_method(config, model, config.sampling.method)
+    num_classes = model.num_classes or _num_classes(classifier)
     guide = _by_network(config, model) if model.num_classes else _by_classifier(model, classifier)
-    label_of = labels(config, model.num_classes or _num_classes(classifier))
+    label_of = labels(config, num_classes)
     evaluations = 2 if model.num_classes and task.guidance != 1 else 1
 
     def sample_one(given, image_key, index):

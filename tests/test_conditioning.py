@@ -161,17 +161,15 @@ def mixture_model(num_classes=0):
             alpha, variance = VP.alpha(t)[:, None], (VP.alpha(t) * data.std) ** 2 + VP.sigma(t) ** 2
             return (alpha * data.means[label] - x) / variance[:, None]
 
-        if label is None or label is experiment.NO_CLASS:
+        if label is None or isinstance(label, int):
             return data.score_fn(VP)
         return of_label
 
     return model_of(score_fn, num_classes, (2,))
 
 
-@pytest.mark.parametrize('guided_by', ['network', 'classifier'])
-@pytest.mark.parametrize('guidance', [1.0, 2.0])
-def test_images_are_of_the_class_of_their_index(guided_by, guidance):
-    """Of each in turn; at a guidance of 1 with its mean, beyond that away from the others."""
+def drawn_by(guided_by, guidance, num):
+    """Images of the three components in turn, without errors of discretisation."""
     config = config_of(
         **{'task.name': 'class', 'task.guidance': guidance, 'training.label_dropout': 0.1}
     )
@@ -179,16 +177,21 @@ def test_images_are_of_the_class_of_their_index(guided_by, guidance):
     model = mixture_model(3 if guided_by == 'network' else 0)
     judge = classifier() if guided_by == 'classifier' else None
     draw = conditioning.create_class_sampler(config, model, judge)
-    drawn = jax.jit(draw)(Given(None, {} if judge else None), KEY, jnp.arange(600))
+    return jax.jit(draw)(Given(None, {} if judge else None), KEY, jnp.arange(num)).x
+
+
+def test_a_classifier_draws_each_class_in_turn():
+    """With its mean and standard deviation, at a guidance of 1."""
+    parts = drawn_by('classifier', 1.0, 600).reshape(200, 3, 2)
     data = mixture.example()
-    parts = drawn.x.reshape(200, 3, 2)
-    error = data.std / np.sqrt(200)
-    if guidance == 1:
-        np.testing.assert_allclose(parts.mean(0), data.means, atol=4.5 * error)
-        np.testing.assert_allclose(parts.std(0), data.std, rtol=4.5 / np.sqrt(400))
-    else:
-        means = np.asarray(parts.mean(0))
-        assert (np.linalg.norm(means, axis=1) > np.linalg.norm(data.means, axis=1)).all()
+    np.testing.assert_allclose(parts.mean(0), data.means, atol=4.5 * data.std / np.sqrt(200))
+    np.testing.assert_allclose(parts.std(0), data.std, rtol=4.5 / np.sqrt(400))
+
+
+def test_network_and_classifier_draw_the_same_images_at_any_guidance():
+    """They have the same score, up to the tolerance of the solver."""
+    by_network, by_classifier = (drawn_by(name, 2.0, 30) for name in ('network', 'classifier'))
+    np.testing.assert_allclose(by_network, by_classifier, atol=0.02)
 
 
 def test_guidance_without_a_classifier_takes_two_evaluations():
@@ -220,11 +223,10 @@ def test_labels_are_dropped_in_training_alone(rate):
             return x
 
     config = base.get_config()
-    config.data.image_size, config.model.num_classes = (8, 8), 10
+    config.model.num_classes = 10
     config.training.label_dropout = rate
-    real = experiment.create_experiment(config)
     model = types.SimpleNamespace(
-        sde=real.sde,
+        sde=VP,
         num_classes=10,
         augment=lambda key, pixels, train: pixels,
         classes=lambda batch: batch['label'],
@@ -255,7 +257,7 @@ def test_labels_are_dropped_in_training_alone(rate):
         ({'task.mask': 'a.png', 'task.classifier': 'runs'}, "task.classifier: 'runs' is of task"),
         ({'task.mask': 'a.png', 'task.label': 1}, 'task.label: 1, and the network knows of no'),
         ({'task.mask': 'a.png', 'task.noise_std': -1.0}, 'task.noise_std: -1.0; at least 0'),
-        ({'task.name': 'class', 'task.measured': True}, "task: 'class' measures no images"),
+        ({'task.name': 'class', 'task.measured': True}, "task.name: 'class' takes no images"),
         ({'task.mask': 'a.png', 'task.samples_each': 0}, 'task.samples_each: 0; at least 1'),
         ({'task.mask': 'a.png', 'task.data_std': 0.0}, 'task.data_std: 0.0; a positive number'),
         ({'task.mask': 'a.png', 'sampling.batch_mean_norm': True}, 'sampling.batch_mean_norm'),
