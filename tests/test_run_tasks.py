@@ -11,7 +11,7 @@ import run_tasks
 import sharding
 import workdirs
 from choices import InputError
-from tests import test_main, tiny_classes, tiny_classifier, tiny_config
+from tests import program, tiny_classes, tiny_classifier, tiny_config
 
 MASK = np.arange(64).reshape(8, 8) % 3 == 0
 RNG = np.random.default_rng(0)
@@ -166,6 +166,6 @@ def test_a_classifier_of_other_images_is_refused(tmp_path, digits):
 
 
 def test_a_task_is_for_sampling(tmp_path):
-    done = test_main.run('--mode=train', '--task=inpaint', f'--workdir={tmp_path}')
-    assert done.returncode == 1
-    assert done.stderr == 'error: --task: inpaint is for --mode=sample of a score model\n'
+    flags = '--config=tests/tiny_config.py', f'--workdir={tmp_path}'
+    line = program.refusal(*flags, '--mode=train', '--task=inpaint')
+    assert line == 'error: --task: inpaint is for --mode=sample of a score model'
