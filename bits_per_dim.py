@@ -19,7 +19,7 @@ import keys
 import likelihood
 import ode
 from choices import InputError, choose
-from experiment import Batch, Params, ScoreModel
+from experiment import Batch, Params, ScoreModel, or_default
 
 
 class BitsPerDim(NamedTuple):
@@ -47,8 +47,7 @@ def create(
     """
     fields = config.eval
     _check(fields, model)
-    t_min = model.sde.t_min if fields.t_min is None else fields.t_min
-    given = {'sde': model.sde, 't_min': t_min}
+    given = {'sde': model.sde, 't_min': or_default(fields.t_min, model.sde.t_min)}
     solve = {name: fields[name] for name in ('solver', 'rtol', 'atol')}
     solve['per_image'] = fields.per_image_steps
     log_prob = functools.partial(
@@ -102,7 +101,7 @@ def create(
         )
 
     def bits_per_dim(params, key, batch, index):
-        image_keys = keys.of_indices(key, index)
+        image_keys = keys.of_images(key, index)
         if not model.num_classes:
             return of_images(params, image_keys, batch['image'], None)
 
@@ -116,7 +115,7 @@ def create(
 
 
 def _check(fields: ConfigDict, model: ScoreModel) -> None:
-    choose(ode.SOLVERS, fields.solver, 'eval.solver')
+    ode.check(fields.solver, per_image=fields.per_image_steps, on_grid=False, field='eval.solver')
     choose(likelihood.PROBES, fields.divergence, 'eval.divergence')
     for name, least in (
         ('num_probes', 1),

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 import grain
 import numpy as np
-from jaxtyping import Int, Integer, UInt8
+from jaxtyping import Bool, Int, Integer, UInt8
 
 from choices import InputError
 
@@ -155,6 +155,38 @@ def load(
         return _conform(image, shape, fit, crop_size), label
 
     return from_reader(read, stored.length if chosen is None else len(chosen), shape)
+
+
+def load_all(
+    source: str, image_size: tuple[int, int], channels: int, fit: str, crop_size: int | None = None
+) -> Images:
+    """The images of a file or a `source` of `load`, brought to one shape; nothing is held out.
+
+    Of sources that have splits it is the test split.
+    """
+    shape = (*image_size, channels)
+    if source.lower().endswith(EXTENSIONS):
+        path = os.path.expanduser(source)
+        return from_reader(lambda i: (_conform(_decode(path), shape, fit, crop_size), -1), 1, shape)
+    stored = _find(source, 'test', None)
+
+    def read(i):
+        image, label = stored.read(i)
+        return _conform(image, shape, fit, crop_size), label
+
+    return from_reader(read, stored.length, shape)
+
+
+def load_mask(path: str, image_size: tuple[int, int]) -> Bool[np.ndarray, 'height width']:
+    """Where an image file is white; DataError unless it has this size."""
+    image = _decode(os.path.expanduser(path))
+    height, width = image_size
+    if image.size != (width, height):
+        raise DataError(
+            f'{path} has {image.height}x{image.width} pixels; {height}x{width} needed, as '
+            'data.image_size'
+        )
+    return _conform(image, (height, width, 1), 'crop')[:, :, 0] >= 128
 
 
 def _check_choice(field, value, allowed):

@@ -19,12 +19,9 @@ from ml_collections import ConfigDict
 import classification
 import cost
 import images
-import keys
 import losses
 import models
-import ode
 import parameterization
-import sampling
 import sde_lib
 import training
 from choices import InputError, choose
@@ -35,6 +32,9 @@ from sde_lib import SDE
 
 Params = Any
 Batch = dict[str, Array]
+
+# What networks with classes are given for none.
+NO_CLASS = -1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +105,11 @@ class Classifier(Experiment):
         """Initial parameters of the network."""
         return self.network.init(key, jnp.zeros((1, *self.image_shape)), jnp.ones(1))['params']
 
+    def under(self, sde: SDE) -> 'Classifier':
+        """The same network for the noise of another SDE."""
+        t_min = sde.time_at_log_snr(self.sde.log_snr(jnp.float32(self.t_min)))
+        return dataclasses.replace(self, sde=sde, t_min=float(t_min))
+
     def class_log_probs(self, params: Params) -> ClassLogProbs:
         """log p(y | x_t) of every class."""
 
@@ -113,11 +118,21 @@ class Classifier(Experiment):
 
         return classification.class_log_probs(self.sde, network, self.t_min)
 
+    def features(
+        self, params: Params, pixels: Array
+    ) -> tuple[Float[Array, 'batch dim'], Float[Array, 'batch classes']]:
+        """The layer before the logits, and the logits, of uint8 images without noise."""
+        x = images.to_float(pixels, self.centered)
+        # As in classification.class_log_probs: the least noise that the network knows.
+        sigma = jnp.exp(-0.5 * self.sde.log_snr(jnp.full(len(x), self.t_min)))
+        logits, kept = self.network.apply({'params': params}, x, sigma, mutable=['features'])
+        return kept['features']['pooled'][0], logits
+
 
 def create_experiment(config: ConfigDict) -> ScoreModel | Classifier:
     """Raises InputError for names that do not exist and for fields that do not go together."""
     choose(models.MODELS, config.model.name, 'model.name')
-    sde = sde_lib.create(config.sde.name, **_given(config.sde, but=['name']))
+    sde = sde_lib.create(config.sde.name, **plain_fields(config.sde, but=['name']))
     create = _classifier if config.model.name in models.CLASSIFIERS else _score_model
     return create(config, sde)
 
@@ -134,20 +149,26 @@ def _classifier(config: ConfigDict, sde: SDE) -> Classifier:
         values, channels = config.model[field], config.data.channels
         if len(values) not in (0, channels):
             raise InputError(f'model.{field}: {values}, and images have {channels} channels')
-    network = models.create(**_given(config.model))
+    network = models.create(**plain_fields(config.model))
     network.plan(*config.data.image_size)
-    t_min = _or_default(config.training.t_min, sde.t_min)
+    t_min = or_default(config.training.t_min, sde.t_min)
     return Classifier(sde=sde, network=network, **_image_fields(config.data), t_min=t_min)
 
 
 # Sections and fields of score models alone.
 SCORE_FIELDS = (
     'sampling',
-    *[f'training.{name}' for name in ('weighting', 'reduce_mean', 'sample_every', 'num_samples')],
+    'task',
+    'task',
+    *[f'training.{name}' for name in ('weighting', 'reduce_mean', 'label_dropout')],
+    *[f'training.{name}' for name in ('sample_every', 'num_samples')],
     *[f'eval.{name}' for name in ('bpd', 'num_bpd_images', 't_min', 'divergence', 'num_probes')],
-    *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'per_image_steps', 'samplers')],
+    *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'per_image_steps')],
+    *[f'eval.{name}' for name in ('samplers', 'num_samples')],
     *[f'eval.{name}' for name in ('num_dequantizations', 'importance_weighted')],
     *[f'eval.{name}' for name in ('variational_draws', 'round_trip')],
+    *[f'eval.{name}' for name in ('quality', 'reference', 'max_features', 'extrapolate')],
+    *[f'eval.{name}' for name in ('classifier_workdir', 'inception_weights', 'cache_dir')],
 )
 
 
@@ -162,7 +183,7 @@ def _image_fields(data: ConfigDict) -> dict:
 
 def _score_model(config: ConfigDict, sde: SDE) -> ScoreModel:
     parameterize = _parameterization(config.model, sde)
-    fields = _given(config.model, but=['parameterization', 'input_fourier'])
+    fields = plain_fields(config.model, but=['parameterization', 'input_fourier'])
     # Discrete SMLD networks divide by a table of the chain's levels.
     for name in ('sigma_min', 'sigma_max', 'num_scales'):
         if isinstance(sde, sde_lib.SMLD):
@@ -188,7 +209,7 @@ def _score_model(config: ConfigDict, sde: SDE) -> ScoreModel:
 
 def create_optimizer(config: ConfigDict) -> optax.GradientTransformation:
     """The optimiser of config.optim."""
-    fields = _given(config.optim, but=['cosine_decay', 'ema_rate', 'ema_warmup'])
+    fields = plain_fields(config.optim, but=['cosine_decay', 'ema_rate', 'ema_warmup'])
     decay_steps = config.training.num_steps if config.optim.cosine_decay else 0
     return training.create_optimizer(decay_steps=decay_steps, **fields)
 
@@ -211,12 +232,22 @@ def create_loss(
 def _score_matching(fields: ConfigDict, model: ScoreModel) -> Callable:
     score_matching = losses.create(
         model.sde,
-        t_min=_or_default(fields.t_min, model.sde.t_min),
-        **_given(fields, only=['weighting', 'time_sampler', 'reduce_mean', 'log_sigma']),
+        t_min=or_default(fields.t_min, model.sde.t_min),
+        **plain_fields(fields, only=['weighting', 'time_sampler', 'reduce_mean', 'log_sigma']),
     )
+    rate = fields.label_dropout
+    if not 0 <= rate <= 1:
+        raise InputError(f'training.label_dropout: {rate} is not a share between 0 and 1')
+    if rate and not model.num_classes:
+        raise InputError(f'training.label_dropout: {rate} needs a network with model.num_classes')
 
     def objective(params, key, x0, batch, dropout_key):
-        score_fn = model.score_fn(params, model.classes(batch), dropout_key)
+        classes = model.classes(batch)
+        if rate and dropout_key is not None:
+            dropout_key, key_labels = jax.random.split(dropout_key)
+            dropped = jax.random.bernoulli(key_labels, rate, classes.shape)
+            classes = jnp.where(dropped, NO_CLASS, classes)
+        score_fn = model.score_fn(params, classes, dropout_key)
         return score_matching(score_fn, key, x0)
 
     return objective
@@ -260,70 +291,6 @@ def create_class_scores(
         return jax.lax.map(scores, times)
 
     return class_scores
-
-
-def create_sampler(
-    config: ConfigDict, experiment: ScoreModel, method: str
-) -> Callable[[Params, Key[Array, ''], int], sampling.Samples]:
-    """`sample(params, key, num) -> Samples`, by 'pc' or 'ode', as config.sampling says.
-
-    Image i of a class-conditional network is of class i modulo the number of classes.
-    """
-    sample = choose(SAMPLERS, method, 'sampling.method')(config.sampling, experiment.sde)
-
-    def sample_one(params, key, label):
-        score_fn = experiment.score_fn(params, label)
-        drawn = sample(key, score_fn, (1, *experiment.image_shape))
-        return jax.tree.map(lambda a: a[0], drawn)
-
-    def sample_batch(params, key, num):
-        if not experiment.num_classes:
-            return sample(key, experiment.score_fn(params), (num, *experiment.image_shape))
-        labels = jnp.arange(num) % experiment.num_classes
-        return jax.vmap(sample_one, (None, 0, 0))(params, keys.per_image(key, num), labels)
-
-    return sample_batch
-
-
-def _predictor_corrector(fields: ConfigDict, sde: SDE) -> Callable:
-    predictor = choose(sampling.PREDICTORS, fields.predictor, 'sampling.predictor')
-    corrector = choose(sampling.CORRECTORS, fields.corrector, 'sampling.corrector')
-    grid = choose(sampling.TIME_GRIDS, fields.grid, 'sampling.grid')
-    if predictor is None and corrector is None:
-        raise InputError("sampling: predictor and corrector are both 'none'; one is needed")
-    if fields.steps < 1:
-        raise InputError(f'sampling.steps: {fields.steps}; at least 1 needed')
-    if corrector and fields.corrector_steps < 1:
-        raise InputError(f'sampling.corrector_steps: {fields.corrector_steps}; at least 1 needed')
-    return functools.partial(
-        sampling.predictor_corrector,
-        sde=sde,
-        times=grid(sde, fields.steps, _or_default(fields.t_min, _last_time(fields.grid, sde))),
-        predictor=predictor and functools.partial(predictor, eta=fields.eta),
-        corrector=corrector
-        and functools.partial(corrector, snr=fields.snr, batch_mean=fields.batch_mean_norm),
-        corrector_steps=fields.corrector_steps,
-        denoise=fields.denoise,
-    )
-
-
-def _last_time(grid: str, sde: SDE) -> float:
-    """The SDE's t_min; a chain on the uniform grid steps from its lowest level to the data."""
-    return 0.0 if grid == 'uniform' and isinstance(sde, sde_lib.Chain) else sde.t_min
-
-
-def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
-    choose(ode.SOLVERS, fields.solver, 'sampling.solver')
-    return functools.partial(
-        sampling.probability_flow,
-        sde=sde,
-        t_min=_or_default(fields.t_min, sde.t_min),
-        denoise=fields.denoise,
-        **_given(fields, only=['solver', 'rtol', 'atol']),
-    )
-
-
-SAMPLERS = {'pc': _predictor_corrector, 'ode': _probability_flow}
 
 
 def create_cost(config: ConfigDict, experiment: ScoreModel | Classifier, num_devices: int) -> Cost:
@@ -392,7 +359,7 @@ def _parameterization(fields: ConfigDict, sde: SDE) -> Callable[[SDE, Network], 
     return parameterize
 
 
-def _given(fields: ConfigDict, but: list[str] = (), only: list[str] | None = None) -> dict:
+def plain_fields(fields: ConfigDict, but: list[str] = (), only: list[str] | None = None) -> dict:
     """The fields that are not None, as plain values."""
     return {
         name: value
@@ -401,5 +368,6 @@ def _given(fields: ConfigDict, but: list[str] = (), only: list[str] | None = Non
     }
 
 
-def _or_default(value: float | None, default: float) -> float:
+def or_default(value: float | None, default: float) -> float:
+    """The value of a field that may be None."""
     return default if value is None else value

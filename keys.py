@@ -5,14 +5,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 
+def of_images(key: Key[Array, ''], indices: Int[Array, 'num']) -> Key[Array, 'num']:
+    """The keys of the images with these indices: the same in every batch."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+
+
 def per_image(key: Key[Array, ''], num: int) -> Key[Array, 'num']:
-    """A key for each image, that depends on the image's index and not on `num`."""
-    return of_indices(key, jnp.arange(num))
-
-
-def of_indices(key: Key[Array, ''], index: Int[Array, 'batch']) -> Key[Array, 'batch']:
-    """The keys of the images of these indices."""
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    """The keys of images 0 to num - 1."""
+    return of_images(key, jnp.arange(num))
 
 
 def fold_in(image_keys: Key[Array, 'batch'], draw: int | Int[Array, '']) -> Key[Array, 'batch']:

@@ -11,9 +11,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 import run_lib
+import run_tasks
 from choices import InputError
 
-MODES = {'train': run_lib.train, 'eval': run_lib.evaluate, 'sample': run_lib.sample}
+MODES = {'train': run_lib.train, 'eval': run_lib.evaluate, 'sample': run_tasks.sample}
 FILE_MODES = {'import': run_lib.import_checkpoint, 'export': run_lib.export_checkpoint}
 
 COST = 'cost'
@@ -23,6 +24,9 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files.')
 MODE = flags.DEFINE_enum('mode', 'train', [*MODES, *FILE_MODES, COST], 'What to do.')
 CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, 'The published file that --mode=import reads, or that --mode=export writes.'
+)
+TASK = flags.DEFINE_string(
+    'task', None, 'What --mode=sample conditions on: class, inpaint, ...; sets config.task.name.'
 )
 DEVICES = flags.DEFINE_integer(
     'devices', None, 'How many --mode=cost reckons with; default: as many as there are.', 1
@@ -57,6 +61,10 @@ def main(argv: list[str]) -> None:
     if (CHECKPOINT.value is None) == (MODE.value in FILE_MODES):
         has = 'needs a' if MODE.value in FILE_MODES else 'takes no'
         refuse(f'--checkpoint: --mode={MODE.value} {has} file')
+    if TASK.value is not None:
+        if MODE.value != 'sample' or 'task' not in CONFIG.value:
+            refuse(f'--task: {TASK.value} is for --mode=sample of a score model')
+        CONFIG.value.task.name = TASK.value
     try:
         run_lib.use_cores(CONFIG.value)
         if MODE.value == COST:

@@ -2,18 +2,17 @@
 
 import pathlib
 
-import matplotlib
-
-matplotlib.use('Agg')
-import matplotlib.pyplot as plt
-
 import metrics
 
 
 def training_curves(source: pathlib.Path, target: pathlib.Path) -> None:
     """Training and test loss over steps, from a metrics.jsonl, as a PNG."""
+    # Imported late: it takes a second, which every start of the program would wait for.
+    from matplotlib.figure import Figure
+
     rows = metrics.read(source)
-    figure, axes = plt.subplots(figsize=(7, 4), layout='constrained')
+    figure = Figure(figsize=(7, 4), layout='constrained')
+    axes = figure.subplots()
     for name, style in (('loss', {'alpha': 0.5}), ('test_loss', {'marker': 'o', 'markersize': 3})):
         points = [(row['step'], row[name]) for row in rows if name in row]
         if points:
@@ -22,4 +21,3 @@ def training_curves(source: pathlib.Path, target: pathlib.Path) -> None:
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(target, dpi=150)
-    plt.close(figure)

@@ -2,7 +2,7 @@
 
     flax msgpack        checkpoint_N of score_sde: State{step, optimizer{target, state}, params_ema}
                         (of its classifier, only the parameters)
-    PyTorch zip         checkpoint_N.pth of score_sde_pytorch: {model, ema, optimizer, step}
+    PyTorch, either way checkpoint_N.pth of score_sde_pytorch: {model, ema, optimizer, step}
     .npz, .safetensors  what this project writes: step, params/<name>, params_ema/<name>
 
 Networks name their parameters as the published flax modules do, so everything here is a flat
@@ -24,6 +24,7 @@ import safetensors.numpy
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+import torch_legacy
 import torch_names
 import torch_zip
 from choices import InputError, choose
@@ -139,11 +140,8 @@ def read(path: pathlib.Path, parts: list[str]) -> Checkpoint:
         return _from_arrays(_load_npz(path), path)
     if path.suffix == '.safetensors':
         return _from_arrays(_load_safetensors(path), path)
-    if head.startswith(torch_zip.MAGIC_BEFORE_1_6):
-        raise InputError(
-            f'{path}: written by PyTorch before 1.6, in a format that cannot be read safely; '
-            'load it there and save it again with PyTorch 1.6 or newer'
-        )
+    if torch_legacy.is_torch_legacy(path):
+        return _from_torch(torch_legacy.load(path), parts, path)
     return _from_flax(_load_msgpack(path), path)
 
 

@@ -26,6 +26,7 @@ import datasets
 import images
 import plots
 import published
+import quality
 import sampling
 import sharding
 import training
@@ -41,9 +42,10 @@ from experiment import (
     create_experiment,
     create_loss,
     create_optimizer,
-    create_sampler,
 )
 from metrics import MetricsLog, ProgressLog
+from quality import Quality
+from samplers import create_sampler
 from training import TrainState
 
 LABELS_CHECKED = 256  # images whose labels are looked at before a classifier is trained
@@ -117,11 +119,11 @@ def create_grid_drawer(
     fields = config.training
     sample = create_sampler(config, experiment, config.sampling.method)
     grid_sharding = sharding.if_divided(mesh, fields.num_samples)
-    draw = jax.jit(sample, static_argnums=2, out_shardings=grid_sharding)
+    draw = jax.jit(sample, out_shardings=grid_sharding)
 
     def draw_if_due(step, params, directory):
         if is_due(step, fields.sample_every, fields.num_steps):
-            drawn = draw(params, jax.random.key(config.seed), fields.num_samples)
+            drawn = draw(params, jax.random.key(config.seed), np.arange(fields.num_samples))
             save_grid(directory / f'{step:07d}.png', experiment, drawn.x)
 
     return draw_if_due
@@ -165,7 +167,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Measures what config.eval asks for at one checkpoint, for `eval/<step>/` and the terminal."""
     mesh = sharding.create_mesh()
     experiment = create_experiment(config)
-    measures = create_measures(config, experiment, mesh)
+    measures = create_measures(config, experiment, mesh, workdir)
     state = restore(config, workdir, experiment, mesh)
     directory = workdir / 'eval' / str(int(state.step))
     directory.mkdir(parents=True, exist_ok=True)
@@ -181,7 +183,7 @@ Measure = Callable[[Any, pathlib.Path], dict[str, float]]
 
 
 def create_measures(
-    config: ConfigDict, experiment: ScoreModel | Classifier, mesh: Mesh
+    config: ConfigDict, experiment: ScoreModel | Classifier, mesh: Mesh, workdir: pathlib.Path
 ) -> list[Measure]:
     """What config.eval asks for; raises InputError if that does not go together."""
     check_batch_sizes(mesh, config, 'eval.batch_size')
@@ -191,8 +193,11 @@ def create_measures(
     check_batch_sizes(mesh, config, 'sampling.batch_size')
     if config.eval.bpd:
         measures.append(bits_per_dim_measure(config, experiment, mesh))
+    judge = create_quality(config, experiment, mesh, workdir)
     for method in config.eval.samplers:
-        measures.append(sampler_measure(config, experiment, mesh, method))
+        measures.append(sampler_measure(config, experiment, mesh, method, judge))
+    if judge:
+        measures.append(lambda params, directory: judge.floor(num_eval_samples(config)))
     return measures
 
 
@@ -256,19 +261,52 @@ def bits_per_dim_measure(config: ConfigDict, experiment: ScoreModel, mesh: Mesh)
     return measure
 
 
-def sampler_measure(config: ConfigDict, experiment: ScoreModel, mesh: Mesh, method: str) -> Measure:
-    """Samples by one method, their rate without compilation, and their evaluations."""
+def sampler_measure(
+    config: ConfigDict,
+    experiment: ScoreModel,
+    mesh: Mesh,
+    method: str,
+    judge: Quality | None,
+) -> Measure:
+    """Samples by one method, their rate without compilation, their evaluations, their quality."""
     draw = create_sampler(config, experiment, method)
+    num = num_eval_samples(config)
 
     def measure(params, directory):
-        drawn, seconds = draw_samples(config, draw, params, mesh, method)
-        save_grid(directory / f'samples_{method}.png', experiment, drawn.x)
-        return {
+        drawn, seconds = draw_samples(config, draw, params, mesh, method, num)
+        shown = drawn.x[: config.sampling.num_samples]
+        save_grid(directory / f'samples_{method}.png', experiment, shown)
+        found = {
             f'{method}_samples_per_second': len(drawn.x) / seconds,
             f'{method}_nfe': drawn.nfe.mean(),
         }
+        if judge:
+            pixels = np.asarray(images.to_uint8(drawn.x, experiment.centered))
+            found |= judge.of_samples(method, pixels)
+        return found
 
     return measure
+
+
+def num_eval_samples(config: ConfigDict) -> int:
+    """How many images of each sampler are looked at."""
+    return config.eval.num_samples or config.sampling.num_samples
+
+
+def create_quality(
+    config: ConfigDict, experiment: ScoreModel, mesh: Mesh, workdir: pathlib.Path
+) -> Quality | None:
+    """What compares samples with data, if config.eval.quality names any network."""
+    if not config.eval.quality:
+        return None
+    return quality.create(
+        config.eval,
+        num_samples=num_eval_samples(config),
+        load=functools.partial(load_images, config),
+        image_shape=experiment.image_shape,
+        cache_dir=workdir / 'features',
+        mesh=mesh,
+    )
 
 
 def over_images(
@@ -303,7 +341,8 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     method = config.sampling.method
     draw = create_sampler(config, experiment, method)
     state = restore(config, workdir, experiment, mesh)
-    drawn, seconds = draw_samples(config, draw, state.ema_params, mesh, method)
+    num = config.sampling.num_samples
+    drawn, seconds = draw_samples(config, draw, state.ema_params, mesh, method, num)
     stem = workdir / 'samples' / f'{int(state.step):07d}_{method}'
     save_grid(stem.with_suffix('.png'), experiment, drawn.x)
     pixels = np.asarray(images.to_uint8(drawn.x, experiment.centered))
@@ -312,18 +351,28 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def draw_samples(
-    config: ConfigDict, draw: Callable, params: Any, mesh: Mesh, name: str
+    config: ConfigDict,
+    draw: Callable,
+    params: Any,
+    mesh: Mesh,
+    name: str,
+    num: int | None = None,
 ) -> tuple[sampling.Samples, float]:
-    """Samples by `draw(params, key, num)`, batch by batch, and their seconds once compiled."""
-    num, size = config.sampling.num_samples, config.sampling.batch_size
+    """Samples by `draw(params, key, indices)`, batch by batch, and their seconds once compiled.
+
+    `num` of them, or as many as config.sampling says.
+    """
+    num = num or config.sampling.num_samples
+    size = min(config.sampling.batch_size, math.ceil(num / mesh.size) * mesh.size)
     key = jax.random.key(config.seed)
     tqdm.write(f'{name}: compiling ...')
-    run = jax.jit(draw, static_argnums=2, out_shardings=sharding.by_batch(mesh))
-    run = run.lower(params, key, size).compile()
+    run = jax.jit(draw, out_shardings=sharding.by_batch(mesh))
+    run = run.lower(params, key, np.arange(size)).compile()
     batches, started = [], time.perf_counter()
     with tqdm(total=num, unit='image', desc=name, dynamic_ncols=True) as bar:
         for i in range(math.ceil(num / size)):
-            batches.append(jax.device_get(run(params, jax.random.fold_in(key, i))))
+            indices = np.arange(i * size, (i + 1) * size)
+            batches.append(jax.device_get(run(params, key, indices)))
             bar.update(min(size, num - i * size))
     seconds = (time.perf_counter() - started) * num / (len(batches) * size)
     return jax.tree.map(lambda *a: np.concatenate(a)[:num], *batches), seconds

@@ -34,6 +34,11 @@ def expand(a: Array, x: Array) -> Array:
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim)) if a.ndim else a
 
 
+def at(t: Array | float, x: State) -> Float[Array, 'batch']:
+    """The time t of every member of the batch `x`."""
+    return jnp.broadcast_to(t, x.shape[:1])
+
+
 @dataclasses.dataclass(frozen=True)
 class SDE:
     """A linear SDE on [t_min, T]. Subclasses give `log_alpha` and `sigma`; see the module's
@@ -95,6 +100,10 @@ class SDE:
     def denoise(self, x: State, t: BatchTime, score: State) -> State:
         """E[x_0 | x_t] = (x_t + sigma_t^2 score) / alpha_t (Tweedie's formula)."""
         return (x + expand(self.sigma(t) ** 2, x) * score) / expand(self.alpha(t), x)
+
+    def noise(self, t: BatchTime, score: State) -> State:
+        """E[noise | x_t] = -sigma_t score: the noise in x_t = alpha_t x_0 + sigma_t noise."""
+        return -expand(self.sigma(t), score) * score
 
     def reverse_drift(self, x: State, t: BatchTime, score: State, eta: float = 1.0) -> State:
         """Drift of the reverse-time SDE whose diffusion coefficient is eta g(t).

@@ -23,9 +23,6 @@ from numpy.lib.stride_tricks import as_strided
 
 from choices import InputError
 
-# Older files are a sequence of pickles, of which this number is the first.
-MAGIC_BEFORE_1_6 = b'\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.'
-
 DTYPES = {
     'BFloat16Storage': ml_dtypes.bfloat16,
     'BoolStorage': np.bool_,
@@ -74,8 +71,19 @@ def load(path: pathlib.Path) -> Any:
         raise InputError(f'{path}: not a checkpoint that can be read safely: {error}') from error
 
 
-class _Reader(pickle.Unpickler):
-    """The unpickler, with `ALLOWED` for all that there is."""
+class Unpickler(pickle.Unpickler):
+    """With `ALLOWED` for all that there is."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == 'torch' and name in DTYPES:
+            return StorageType(np.dtype(DTYPES[name]).newbyteorder('<'))
+        if (module, name) not in ALLOWED:
+            raise pickle.UnpicklingError(f'it names {module}.{name}')
+        return ALLOWED[module, name]
+
+
+class _Reader(Unpickler):
+    """Looks for storages in the archive."""
 
     def __init__(self, archive: zipfile.ZipFile):
         self._archive = archive
@@ -84,16 +92,9 @@ class _Reader(pickle.Unpickler):
         self._storages: dict[str, np.ndarray] = {}
         super().__init__(archive.open(program), encoding='utf-8')
 
-    def find_class(self, module: str, name: str) -> Any:
-        if module == 'torch' and name in DTYPES:
-            return _StorageType(np.dtype(DTYPES[name]))
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f'it names {module}.{name}')
-        return ALLOWED[module, name]
-
     def persistent_load(self, pid: Any) -> np.ndarray:
         kind, storage_type, key, _device, _numel = pid
-        if kind != 'storage' or not isinstance(storage_type, _StorageType):
+        if kind != 'storage' or not isinstance(storage_type, StorageType):
             raise pickle.UnpicklingError(f'it refers to {pid!r}')
         if key not in self._storages:
             member = self._archive.getinfo(f'{self._folder}data/{key}')
@@ -101,11 +102,11 @@ class _Reader(pickle.Unpickler):
             if member.compress_type != zipfile.ZIP_STORED:
                 raise pickle.UnpicklingError(f'{member.filename} is compressed')
             data = self._archive.read(member)
-            self._storages[key] = np.frombuffer(data, storage_type.dtype.newbyteorder('<'))
+            self._storages[key] = np.frombuffer(data, storage_type.dtype)
         return self._storages[key]
 
 
-class _StorageType(NamedTuple):
+class StorageType(NamedTuple):
     """`torch.FloatStorage` and its like."""
 
     dtype: np.dtype

@@ -33,12 +33,15 @@ def claim(workdir: pathlib.Path, config: dict) -> None:
 
 
 def check_same_run(workdir: pathlib.Path, config: dict) -> None:
-    """Raises InputError for the first fixed field that a workdir was not trained with."""
+    """Raises InputError for the first fixed field that a workdir was not trained with.
+
+    A field that the workdir's config lacks is newer than the run.
+    """
     path = workdir / 'config.json'
     if not path.exists():
         raise InputError(f'--workdir: {workdir} has no config.json; train there first')
     before, now = flatten(json.loads(path.read_text())), flatten(json.loads(json.dumps(config)))
-    for field in sorted(before.keys() | now.keys()):
+    for field in sorted(before):
         fixed = field.split('.')[0] in FIXED_SECTIONS and field not in FREE_FIELDS
         if fixed and before.get(field) != now.get(field):
             raise InputError(

@@ -20,6 +20,7 @@ def get_config() -> ConfigDict:
             'training': training(),
             'optim': optim(),
             'sampling': sampling(),
+            'task': task(),
             'eval': evaluation(),
         }
     )
@@ -168,6 +169,7 @@ def training() -> dict:
         **run(),
         'weighting': 'sigma2',  # sigma2 | likelihood | edm
         'reduce_mean': True,  # mean over pixels, otherwise half of their sum
+        'label_dropout': 0.0,  # share of images without their label, for task.guidance
         'sample_every': 50_000,  # steps between grids of samples; 0: none
         'num_samples': 64,  # images of such a grid
     }
@@ -210,26 +212,78 @@ def optim() -> dict:
 def sampling() -> dict:
     """From noise to images, for --mode=sample and the grids of training."""
     return {
-        'method': 'pc',  # pc | ode
+        # pc | picard | ode | sde | adaptive_sde, or with few steps euler | heun | dpmpp_2s |
+        # dpmpp_2m | dpmpp_3m | dpmpp_2m_sde | unipc_2 | unipc_3
+        'method': 'pc',
         'num_samples': 64,
         'batch_size': 64,
         # last time of the reverse solve; None: the SDE's, and for pc on a chain's uniform grid 0
         't_min': placeholder(float),
-        # pc: predictor-corrector
+        'temperature': 1.0,  # scale of all noise; below 1: likelier, less varied images
+        # the last state without the noise of its step; of solvers without noise E[x_0 | x], for one
+        # evaluation more
+        'denoise': True,
+        # solvers on a time grid
         'steps': 1000,
         'grid': 'uniform',  # uniform | log_snr | karras
-        # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | none
+        # pc: predictor-corrector; picard: a predictor, parallel in time
+        # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | ddim | none
         'predictor': 'euler_maruyama',
-        'eta': 1.0,  # noise of the predictor: 1 the reverse SDE, 0 the probability flow
+        # noise of the predictor: 1 the reverse SDE, 0 the probability flow; None: 0 of ddim, else
+        # 1; of dpmpp_2m_sde too
+        'eta': placeholder(float),
         'corrector': 'none',  # langevin | annealed_langevin | none
         'corrector_steps': 1,
         'snr': 0.16,  # signal-to-noise ratio of the corrector's steps
         'batch_mean_norm': False,  # `langevin` takes mean norms over the batch, as published
-        'denoise': True,  # without the noise of the last step; ode: one evaluation more
+        # euler, heun
+        'churn': 0.0,  # noise added on the way, S_churn of EDM, shared by all steps; 0: none
+        'churn_min': 0.0,  # levels sigma / alpha between which it is added; None: to the highest
+        'churn_max': placeholder(float),
+        'noise_scale': 1.0,  # its standard deviation: EDM has up to 1.007, against lost detail
+        'window': 64,  # picard: steps that are evaluated at once
+        # picard: change of a state that has settled, in parts of the noise of its step
+        'picard_tolerance': 0.1,
         # ode: probability flow
-        'solver': 'tsit5',  # heun | bosh3 | tsit5 | dopri5 | dopri8
+        # euler | heun | midpoint | ralston | reversible_heun | bosh3 | tsit5 | dopri5 | dopri8 and,
+        # for up to a few hundred dimensions, implicit_euler | kvaerno3 | kvaerno4 | kvaerno5
+        'solver': 'tsit5',
+        'per_image_steps': True,  # otherwise one step size for a batch, as published
+        # sde: the reverse SDE by diffrax, with noise of `eta`
+        'sde_solver': 'shark',  # euler | heun | midpoint | ralston | sea | sra1 | shark | spark
+        # ode, sde: steps as the tolerances ask for, otherwise `steps` on the `grid`
+        'adaptive': True,
+        # sde, adaptive_sde; as published: the absolute one is one of 256 values in [-1, 1]
+        'sde_rtol': 0.02,
+        'sde_atol': 0.0078,
         'rtol': 1e-5,
         'atol': 1e-5,
+    }
+
+
+def task() -> dict:
+    """What --mode=sample draws images from besides noise; --task=NAME sets `name`."""
+    return {
+        'name': 'none',  # none | class | inpaint | colourise | superresolve | deblur | linear
+        # Strength: of classes above 1 more typical, less varied images; of dps its step size, 0.3
+        # to 1; of pigdm 1. `projection` has none.
+        'guidance': 1.0,
+        'label': placeholder(int),  # the class; None: each in turn
+        # class: the workdir of a classifier, which guides networks that know no classes, and judges
+        # the images
+        'classifier': placeholder(str),
+        # The other tasks: images, how they are measured, and how one with this measurement is drawn
+        'images': placeholder(str),  # FILE.png | folder:PATH | npz:PATH; None: the test split
+        'num_images': 8,  # the first of them
+        'samples_each': 4,
+        'measured': False,  # the images are measurements already: grey, small or blurred
+        'method': 'projection',  # projection | dps | pigdm
+        'noise_std': 0.0,  # of noise that is added to measurements, or that they have
+        'data_std': 0.5,  # pigdm: standard deviation of pixels over the data
+        'mask': placeholder(str),  # inpaint: an image of data.image_size, white where it is known
+        'factor': placeholder(int),  # superresolve: side of the squares whose mean is known
+        'blur_std': placeholder(float),  # deblur: of the Gaussian, in pixels
+        'matrix': placeholder(str),  # linear: FILE.npy, an array [m, height * width * channels]
     }
 
 
@@ -252,7 +306,16 @@ def evaluation() -> dict:
         'rtol': 1e-5,
         'atol': 1e-5,
         'per_image_steps': True,  # otherwise one step size for a batch, as published
-        'samplers': ('pc', 'ode'),  # timed, each on sampling.num_samples images
+        'samplers': ('pc', 'ode'),  # timed, and compared with data as the fields below say
+        'num_samples': 0,  # images of each sampler; 0: sampling.num_samples
+        # networks by whose features samples are compared with data: classifier, inception; (): none
+        'quality': (),
+        'classifier_workdir': placeholder(str),  # classifier: of a run of this project
+        'inception_weights': placeholder(str),  # inception: a .pth or .npz, see README.md
+        'reference': 'test',  # split that samples are compared with; published FIDs: train
+        'max_features': 10_000,  # images of it that are compared one by one; moments are of all
+        'extrapolate': False,  # Frechet distances at infinitely many samples too
+        'cache_dir': placeholder(str),  # of features of data; None: `features` in the workdir
     }
 
 

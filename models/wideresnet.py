@@ -75,6 +75,8 @@ class WideResnet(nn.Module):
                 features, self.blocks_per_group, first=i == 0, dtype=dtype, remat=self.remat
             )(h, temb)
         h = activation('pre-pool-bn', jnp.float32)(h).mean((1, 2))
+        # For those who compare images by it; without mutable=['features'] it goes nowhere.
+        self.sow('features', 'pooled', h)
         return nn.Dense(self.num_classes, kernel_init=uniform_by_classes)(h)
 
     def _normalized(self, x):

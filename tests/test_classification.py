@@ -1,10 +1,6 @@
 """Classifiers of noisy images: Bayes' rule, gradients, the objective, and the program."""
 
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +15,8 @@ import run_lib
 import sde_lib
 from choices import InputError
 from configs import base
-from tests import networks, tiny_classifier, tiny_config
+from tests import networks, program, tiny_classifier, tiny_config
 
-ROOT = pathlib.Path(__file__).parent.parent
 LINEAR = [sde_lib.SDES[name]() for name in sde_lib.SDES if name not in ('ddpm', 'smld')]
 MEANS = 0.5 * jax.random.normal(jax.random.key(3), (3, 4))
 
@@ -174,9 +169,10 @@ def field_names(config):
 
 def test_a_classifier_refuses_every_field_that_only_score_models_have():
     only = field_names(base.get_config()) - field_names(base.classifier())
-    assert {'sampling' if name.startswith('sampling.') else name for name in only} == set(
-        experiment.SCORE_FIELDS
-    )
+    sections = 'sampling', 'task'
+    assert {
+        section if (section := name.split('.')[0]) in sections else name for name in only
+    } == set(experiment.SCORE_FIELDS)
     for field in experiment.SCORE_FIELDS:
         config, score = tiny_classifier.get_config(), tiny_config.get_config()
         section, _, name = field.partition('.')
@@ -236,36 +232,22 @@ def source(tmp_path_factory):
     return f'npz:{path}'
 
 
-def run(*flags, source):
-    """main.py, with two devices."""
-    flags = (*flags, '--config=tests/tiny_classifier.py', f'--config.data.source={source}')
-    devices = '--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0'
-    return subprocess.run(
-        [sys.executable, 'main.py', *flags],
-        cwd=ROOT,
-        env={**os.environ, 'XLA_FLAGS': devices},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+CONFIG = '--config=tests/tiny_classifier.py'
 
 
 def test_a_short_training_beats_chance_on_several_devices(source, tmp_path):
-    workdir = f'--workdir={tmp_path}'
+    flags = CONFIG, f'--workdir={tmp_path}', f'--config.data.source={source}'
     for mode in ('train', 'eval'):
-        done = run(f'--mode={mode}', workdir, source=source)
-        assert done.returncode == 0, done.stderr
+        printed = program.succeed(*flags, f'--mode={mode}', devices=2)
     found = json.loads((tmp_path / 'eval' / '40' / 'metrics.json').read_text())
     assert found['accuracy_clean'] > 0.9
     assert found['accuracy_t=0.5T'] > 0.4  # Chance is 0.25, with a standard error of 0.06.
     assert found['cross_entropy_clean'] < found['cross_entropy_t=1T']
     assert 0 < found['test_loss'] < np.log(4) * 1.1
-    assert 'accuracy_t=1T' in done.stdout
+    assert 'accuracy_t=1T' in printed
     assert not (tmp_path / 'samples').exists()
 
-    done = run('--mode=sample', workdir, source=source)
-    assert done.returncode != 0
-    assert done.stderr.strip() == (
+    assert program.refusal(*flags, '--mode=sample') == (
         "error: --mode=sample: 'wideresnet' is a classifier, and draws no images"
     )
 

@@ -6,6 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import experiment
+import samplers
 from choices import InputError
 from tests import tiny_config
 
@@ -93,4 +94,4 @@ def test_samplers_of_no_steps_are_refused(field, value):
     config, built = create('ddpm', 'noise', {'name': 'vp'})
     config.sampling.update({'predictor': 'none', 'corrector': 'langevin', field: value})
     with pytest.raises(InputError, match=f'sampling.{field}: 0; at least 1'):
-        experiment.create_sampler(config, built, 'pc')
+        samplers.create_sampler(config, built, 'pc')

@@ -1,11 +1,8 @@
 """The program as users run it: modes, resumption to the same bits, and refusals in one line."""
 
 import json
-import os
-import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import jax
@@ -17,43 +14,16 @@ from PIL import Image
 import metrics
 import run_lib
 from choices import InputError
-from tests import published_config
+from tests import program, published_config
 
-ROOT = pathlib.Path(__file__).parent.parent
-CONFIG = 'tests/tiny_config.py'
-# Compiles several times faster; what is compiled is checked elsewhere.
-UNOPTIMISED = {'XLA_FLAGS': '--xla_backend_optimization_level=0'}
-
-
-def command(*flags, config=CONFIG):
-    return [sys.executable, 'main.py', f'--config={config}', *map(str, flags)]
-
-
-def run(*flags, config=CONFIG, env=None):
-    """Exit status, stdout and stderr of main.py."""
-    environment = {**os.environ, **(env or {})}
-    return subprocess.run(
-        command(*flags, config=config),
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+CONFIG = '--config=tests/tiny_config.py'
 
 
 @pytest.fixture(scope='module')
-def cache(tmp_path_factory):
-    """Runs of one module compile each program once."""
-    return {'JAX_COMPILATION_CACHE_DIR': str(tmp_path_factory.mktemp('cache')), **UNOPTIMISED}
-
-
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory, cache):
+def workdir(tmp_path_factory):
     """A finished run."""
     path = tmp_path_factory.mktemp('run')
-    done = run('--mode=train', f'--workdir={path}', env=cache)
-    assert done.returncode == 0, done.stderr
+    program.succeed(CONFIG, '--mode=train', f'--workdir={path}')
     return path
 
 
@@ -92,9 +62,8 @@ def test_training_leaves_what_the_readme_promises(workdir):
     assert all(0 <= row['data_wait'] <= 1 for row in rows if 'loss' in row)
 
 
-def test_evaluation_measures_loss_likelihood_and_samplers(workdir, cache):
-    done = run('--mode=eval', f'--workdir={workdir}', env=cache)
-    assert done.returncode == 0, done.stderr
+def test_evaluation_measures_loss_likelihood_and_samplers(workdir):
+    printed = program.succeed(CONFIG, '--mode=eval', f'--workdir={workdir}')
     found = json.loads((workdir / 'eval' / '40' / 'metrics.json').read_text())
     assert found['step'] == 40
     assert found['bits_per_dim_images'] == 12
@@ -107,30 +76,28 @@ def test_evaluation_measures_loss_likelihood_and_samplers(workdir, cache):
     assert found['pc_nfe'] == 4
     assert found['ode_nfe'] > 4
     assert found['pc_samples_per_second'] > 0
-    assert 'bits_per_dim' in done.stdout
+    assert 'bits_per_dim' in printed
     for method in ('pc', 'ode'):
         assert (workdir / 'eval' / '40' / f'samples_{method}.png').exists()
     assert np.load(workdir / 'eval' / '40' / 'bits_per_dim.npz')['bits_per_dim'].shape == (12,)
 
 
-def test_sampling_draws_as_many_images_as_asked_for(workdir, cache):
-    done = run('--mode=sample', f'--workdir={workdir}', '--config.eval.checkpoint=30', env=cache)
-    assert done.returncode == 0, done.stderr
+def test_sampling_draws_as_many_images_as_asked_for(workdir):
+    program.call(CONFIG, '--mode=sample', f'--workdir={workdir}', '--config.eval.checkpoint=30')
     drawn = np.load(workdir / 'samples' / '0000030_pc.npz')
     assert drawn['samples'].shape == (6, 8, 8, 1)
     assert drawn['samples'].dtype == np.uint8
 
 
-def test_a_finished_run_has_nothing_more_to_do(workdir, cache):
-    done = run('--mode=train', f'--workdir={workdir}', env=cache)
-    assert done.returncode == 0, done.stderr
+def test_a_finished_run_has_nothing_more_to_do(workdir):
+    program.call(CONFIG, '--mode=train', f'--workdir={workdir}')
     assert losses(workdir)[-1]['step'] == 40
 
 
-def test_a_cost_is_estimated_without_a_workdir_or_running_anything():
-    done = run('--mode=cost', '--devices=4')
-    assert done.returncode == 0, done.stderr
-    rows = [line.rsplit('  ', 1) for line in done.stdout.splitlines() if '  ' in line]
+def test_a_cost_is_estimated_without_a_workdir_or_running_anything(capsys):
+    program.call(CONFIG, '--mode=cost', '--devices=4')
+    printed = capsys.readouterr().out
+    rows = [line.rsplit('  ', 1) for line in printed.splitlines() if '  ' in line]
     found = {name.rstrip(): value.strip() for name, value in rows if name.strip()}
     assert int(found['parameters'].replace(',', '')) > 1000
     assert found['  training step, 8 images'].endswith('MFLOP')
@@ -140,12 +107,12 @@ def test_a_cost_is_estimated_without_a_workdir_or_running_anything():
 # Resumption
 
 
-def test_a_killed_run_ends_with_the_same_bits(workdir, cache, tmp_path):
+def test_a_killed_run_ends_with_the_same_bits(workdir, tmp_path):
     """SIGKILL once the first checkpoint is there, then the same command again."""
+    flags = CONFIG, '--mode=train', f'--workdir={tmp_path}', '--config.training.sample_every=0'
     process = subprocess.Popen(
-        command('--mode=train', f'--workdir={tmp_path}', '--config.training.log_every=2'),
-        cwd=ROOT,
-        env={**os.environ, **cache},
+        program.command(*flags, '--config.training.log_every=2'),
+        cwd=program.ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -154,8 +121,7 @@ def test_a_killed_run_ends_with_the_same_bits(workdir, cache, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = run('--mode=train', f'--workdir={tmp_path}', env=cache)
-    assert done.returncode == 0, done.stderr
+    program.succeed(*flags)
     expected, found = arrays(workdir, 40), arrays(tmp_path, 40)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
@@ -163,42 +129,37 @@ def test_a_killed_run_ends_with_the_same_bits(workdir, cache, tmp_path):
     assert found["['step']"] == 40
 
 
-def test_a_longer_run_continues_a_shorter_one(workdir, cache, tmp_path):
+def test_a_longer_run_continues_a_shorter_one(tmp_path):
     for num_steps in (20, 40):
-        done = run(
+        program.call(
+            CONFIG,
             '--mode=train',
             f'--workdir={tmp_path}',
             f'--config.training.num_steps={num_steps}',
+            '--config.training.sample_every=0',
             '--config.optim.cosine_decay=False',
-            env=cache,
         )
-        assert done.returncode == 0, done.stderr
     assert [row['step'] for row in losses(tmp_path) if 'loss' in row] == list(range(4, 41, 4))
 
 
 # Published checkpoints
 
 
-PUBLISHED = 'tests/published_config.py'
+PUBLISHED = '--config=tests/published_config.py'
 
 
-def succeed(*flags):
-    """What main.py prints with the config of the published checkpoints."""
-    done = run(*flags, config=PUBLISHED, env=UNOPTIMISED)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_path):
+def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_path, capsys):
     first, second, exported = tmp_path / 'first', tmp_path / 'second', tmp_path / 'a.safetensors'
-    published = '--checkpoint=tests/data/published_flax_checkpoint_12'
-    assert "Adam's moments" in succeed('--mode=import', f'--workdir={first}', published)
-    succeed('--mode=sample', f'--workdir={first}', '--config.sampling.corrector=none')
+    file = '--checkpoint=tests/data/published_flax_checkpoint_12'
+    program.call(PUBLISHED, '--mode=import', f'--workdir={first}', file)
+    assert "Adam's moments" in capsys.readouterr().out
+    flags = '--mode=sample', f'--workdir={first}', '--config.sampling.corrector=none'
+    program.succeed(PUBLISHED, *flags)
     drawn = np.load(first / 'samples' / '0600000_pc.npz')['samples']
     assert drawn.shape == (6, 16, 16, 3)
     assert drawn.std() > 0
 
-    succeed('--mode=export', f'--workdir={first}', f'--checkpoint={exported}')
+    program.call(PUBLISHED, '--mode=export', f'--workdir={first}', f'--checkpoint={exported}')
     run_lib.import_checkpoint(published_config.get_config(), second, exported)
     before, after = arrays(first, 600_000), arrays(second, 600_000)
     for name, value in before.items():
@@ -212,10 +173,11 @@ def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_pa
         run_lib.import_checkpoint(published_config.get_config(), first, exported)
 
 
-def test_a_pytorch_checkpoint_is_imported_and_evaluated(tmp_path):
-    published = '--checkpoint=tests/data/published_ncsnpp_ve.pth'
-    assert 'a fresh optimiser' in succeed('--mode=import', f'--workdir={tmp_path}', published)
-    succeed('--mode=eval', f'--workdir={tmp_path}')
+def test_a_pytorch_checkpoint_is_imported_and_evaluated(tmp_path, capsys):
+    file = '--checkpoint=tests/data/published_ncsnpp_ve.pth'
+    program.call(PUBLISHED, '--mode=import', f'--workdir={tmp_path}', file)
+    assert 'a fresh optimiser' in capsys.readouterr().out
+    program.call(PUBLISHED, '--mode=eval', f'--workdir={tmp_path}')
     found = json.loads((tmp_path / 'eval' / '1234' / 'metrics.json').read_text())
     assert found['test_loss'] > 0
 
@@ -249,33 +211,48 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize('flag', REFUSALS)
-def test_bad_input_is_refused_in_one_line(flag, tmp_path):
-    done = run(flag, f'--workdir={tmp_path / "new"}')
-    assert done.returncode != 0
-    assert REFUSALS[flag] in done.stderr
+def test_bad_input_is_refused_in_one_line(flag, tmp_path, capfd):
+    refused = program.refusal(CONFIG, flag, f'--workdir={tmp_path / "new"}')
+    assert REFUSALS[flag] in refused
+    assert not capfd.readouterr().err
+    assert not (tmp_path / 'new').exists()
+
+
+# Refused by the flags, by an experiment, by TFDS, and by the number of devices.
+@pytest.mark.parametrize(
+    ('flag', 'devices', 'expected'),
+    [
+        *[
+            (flag, None, REFUSALS[flag])
+            for flag in (
+                '--config.optim.lrr=1',
+                '--config.sde.name=vpp',
+                '--config.data.source=cifar100000',
+            )
+        ],
+        (
+            '--mode=train',
+            3,
+            'error: training.batch_size: 8 is not a positive multiple of the number of devices, 3',
+        ),
+    ],
+)
+def test_a_refused_program_says_nothing_else(flag, devices, expected, tmp_path):
+    done = program.run(CONFIG, flag, f'--workdir={tmp_path / "new"}', devices=devices)
+    assert done.returncode == 1
+    assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not done.stdout
     assert not (tmp_path / 'new').exists()
 
 
 def test_a_mode_that_needs_a_workdir_asks_for_it():
-    done = run('--mode=eval')
-    assert done.returncode != 0
-    assert done.stderr.strip() == 'error: --workdir: --mode=eval needs a directory'
+    refused = program.refusal(CONFIG, '--mode=eval')
+    assert refused == 'error: --workdir: --mode=eval needs a directory'
 
 
 def test_the_cost_on_devices_that_do_not_divide_the_batch_is_refused():
-    done = run('--mode=cost', '--devices=3')
-    assert done.returncode != 0
-    assert done.stderr.strip() == (
-        'error: training.batch_size: 8 is not a positive multiple of the number of devices, 3'
-    )
-
-
-def test_a_batch_that_the_devices_do_not_divide_is_refused(tmp_path):
-    devices = {'XLA_FLAGS': '--xla_force_host_platform_device_count=3'}
-    done = run(f'--workdir={tmp_path}', env=devices)
-    assert done.returncode != 0
-    assert done.stderr.strip() == (
+    assert program.refusal(CONFIG, '--mode=cost', '--devices=3') == (
         'error: training.batch_size: 8 is not a positive multiple of the number of devices, 3'
     )
 
@@ -285,47 +262,35 @@ def test_a_folder_with_a_broken_image_is_refused(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f'{i}.png')
     # Cut amid the noise: a plain image would have all of its pixels in the first bytes.
     (tmp_path / '7.png').write_bytes((tmp_path / '7.png').read_bytes()[:70])
-    done = run(f'--config.data.source=folder:{tmp_path}', f'--workdir={tmp_path / "new"}')
-    assert done.returncode != 0
-    assert '7.png' in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    source = f'--config.data.source=folder:{tmp_path}'
+    assert '7.png' in program.refusal(CONFIG, source, f'--workdir={tmp_path / "new"}')
 
 
 def test_a_missing_config_file_is_refused(tmp_path):
-    done = run(f'--workdir={tmp_path}', config='configs/none.py')
-    assert done.returncode != 0
-    assert done.stderr.strip() == 'error: --config: cannot load configs/none.py'
+    refused = program.refusal('--config=configs/none.py', f'--workdir={tmp_path}')
+    assert refused == 'error: --config: cannot load configs/none.py'
 
 
 def test_a_workdir_of_another_run_is_refused(workdir):
-    done = run(f'--workdir={workdir}', '--config.model.nf=16')
-    assert done.returncode != 0
-    assert 'model.nf: 16' in done.stderr
-    assert 'trained with 8' in done.stderr
+    refused = program.refusal(CONFIG, f'--workdir={workdir}', '--config.model.nf=16')
+    assert 'model.nf: 16' in refused
+    assert 'trained with 8' in refused
 
 
 def test_a_published_checkpoint_of_another_network_is_refused(tmp_path):
     """Before a workdir is made."""
-    done = run(
-        '--mode=import',
-        f'--workdir={tmp_path / "new"}',
-        '--checkpoint=tests/data/published_flax_checkpoint_12',
-        '--config.model.nf=16',
-        config=PUBLISHED,
-    )
-    assert done.returncode != 0
-    assert 'GaussianFourierProjection_0/W is (8,), and the network has (16,)' in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    flags = '--mode=import', f'--workdir={tmp_path / "new"}', '--config.model.nf=16'
+    file = '--checkpoint=tests/data/published_flax_checkpoint_12'
+    refused = program.refusal(PUBLISHED, *flags, file)
+    assert 'GaussianFourierProjection_0/W is (8,), and the network has (16,)' in refused
     assert not (tmp_path / 'new').exists()
 
 
 def test_evaluation_without_training_is_refused(tmp_path):
-    done = run('--mode=eval', f'--workdir={tmp_path}')
-    assert done.returncode != 0
-    assert 'has no config.json; train there first' in done.stderr
+    refused = program.refusal(CONFIG, '--mode=eval', f'--workdir={tmp_path}')
+    assert 'has no config.json; train there first' in refused
 
 
 def test_a_checkpoint_that_is_not_there_is_refused(workdir):
-    done = run('--mode=eval', f'--workdir={workdir}', '--config.eval.checkpoint=7')
-    assert done.returncode != 0
-    assert 'no checkpoint of step 7; there are: [20, 30, 40]' in done.stderr
+    flags = '--mode=eval', f'--workdir={workdir}', '--config.eval.checkpoint=7'
+    assert 'no checkpoint of step 7; there are: [20, 30, 40]' in program.refusal(CONFIG, *flags)

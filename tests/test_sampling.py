@@ -7,8 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import keys
 import sampling
 import sde_lib
+from solvers import correctors, grids, predictors
+from solvers.grid_solver import predictor_corrector
 from tests import golden, mixture
 
 # The published steps
@@ -36,18 +39,18 @@ DDPM, SMLD = sde_lib.DDPM(), sde_lib.SMLD()
 @pytest.mark.parametrize(
     ('recorded', 'step', 'sde'),
     [
-        ('vp/euler_maruyama', sampling.euler_maruyama, VP),
-        ('subvp/euler_maruyama', sampling.euler_maruyama, SUBVP),
-        ('ve/euler_maruyama', sampling.euler_maruyama, VE),
-        ('vp/reverse_diffusion', sampling.reverse_diffusion, DDPM),
-        ('subvp/reverse_diffusion', sampling.reverse_diffusion, SUBVP),
-        ('ve/reverse_diffusion', sampling.reverse_diffusion, SMLD),
-        ('vp/ancestral_sampling', sampling.ancestral_fixed_large, DDPM),
-        ('ve/ancestral_sampling', sampling.ancestral, SMLD),
-        ('vp/langevin', sampling.langevin, DDPM),
-        ('ve/langevin', sampling.langevin, SMLD),
-        ('vp/ald', sampling.annealed_langevin, VP),
-        ('ve/ald', sampling.annealed_langevin, VE),
+        ('vp/euler_maruyama', predictors.euler_maruyama, VP),
+        ('subvp/euler_maruyama', predictors.euler_maruyama, SUBVP),
+        ('ve/euler_maruyama', predictors.euler_maruyama, VE),
+        ('vp/reverse_diffusion', predictors.reverse_diffusion, DDPM),
+        ('subvp/reverse_diffusion', predictors.reverse_diffusion, SUBVP),
+        ('ve/reverse_diffusion', predictors.reverse_diffusion, SMLD),
+        ('vp/ancestral_sampling', predictors.ancestral_fixed_large, DDPM),
+        ('ve/ancestral_sampling', predictors.ancestral, SMLD),
+        ('vp/langevin', correctors.langevin, DDPM),
+        ('ve/langevin', correctors.langevin, SMLD),
+        ('vp/ald', correctors.annealed_langevin, VP),
+        ('ve/ald', correctors.annealed_langevin, VE),
     ],
 )
 def test_steps_agree_with_the_published(recorded, step, sde):
@@ -57,7 +60,7 @@ def test_steps_agree_with_the_published(recorded, step, sde):
     is_chain = isinstance(sde, sde_lib.Chain)
     after, before = ((level + 1) / 1000, level / 1000) if is_chain else (t, t - 1 / 1000)
     noise = jnp.asarray(data['predictor_noise'])
-    if step in (sampling.langevin, sampling.annealed_langevin):
+    if step in (correctors.langevin, correctors.annealed_langevin):
         noise = jnp.asarray(data['corrector_noise'])
         step = functools.partial(step, snr=float(data['snr']), batch_mean=True)
     found = step(sde, lambda x, _: golden.score_fn(x, t), noise, x, after, before)
@@ -72,16 +75,17 @@ def test_steps_agree_with_the_published(recorded, step, sde):
 # Samplers on a mixture with known scores
 
 
-def predictor_corrector(sde, predictor, corrector=None, steps=400, **fields):
-    t_min = max(1e-3 * sde.T, sde.t_min)
-    return functools.partial(
-        sampling.predictor_corrector,
-        sde=sde,
-        times=sampling.log_snr_grid(sde, steps, t_min),
-        predictor=predictor,
-        corrector=corrector,
-        **fields,
-    )
+def on_grid(sde, *parts, steps=400, **fields):
+    """A sampler by predictor and corrector."""
+    times = grids.create(grids.log_snr_grid, sde, steps, max(1e-3 * sde.T, sde.t_min))
+    solver = predictor_corrector(*parts)
+    return functools.partial(sampling.on_grid, sde=sde, times=times, solver=solver, **fields)
+
+
+def draw(sampler, score_fn, num, dim=2, seed=0):
+    """Samples of one compiled program."""
+    image_keys = keys.per_image(jax.random.key(seed), num)
+    return jax.jit(lambda image_keys: sampler(image_keys, score_fn, (dim,)))(image_keys)
 
 
 def assert_is_distributed_as(x, data, name=''):
@@ -109,16 +113,15 @@ LINEAR = [sde for name, sde in sde_lib.SDES.items() if name != 'geometric']
 @pytest.mark.parametrize('predictor', ['reverse_diffusion', 'ancestral'])
 def test_predictors_draw_from_the_mixture_on_every_sde(sde, predictor):
     data = mixture.example()
-    sample = predictor_corrector(sde, sampling.PREDICTORS[predictor])
-    drawn = jax.jit(lambda key: sample(key, data.score_fn(sde), (4000, 2)))(jax.random.key(0))
+    drawn = draw(on_grid(sde, predictors.PREDICTORS[predictor]), data.score_fn(sde), 4000)
     assert_is_distributed_as(drawn.x, data)
 
 
 @pytest.mark.parametrize('name', ['vp', 'subvp', 've'])
 def test_euler_maruyama_draws_from_the_mixture(name):
     data, sde = mixture.example(), sde_lib.create(name)
-    sample = predictor_corrector(sde, sampling.euler_maruyama, steps=1000)
-    drawn = jax.jit(lambda key: sample(key, data.score_fn(sde), (4000, 2)))(jax.random.key(0))
+    sampler = on_grid(sde, predictors.euler_maruyama, steps=1000)
+    drawn = draw(sampler, data.score_fn(sde), 4000)
     assert_is_distributed_as(drawn.x, data)
 
 
@@ -130,7 +133,7 @@ def test_correctors_keep_the_marginals(name, corrector):
     In 64 dimensions: step sizes from each image's norms vary with its state in few dimensions.
     """
     data, sde, t = mixture.example(64), sde_lib.create(name), 0.4
-    step = functools.partial(sampling.CORRECTORS[corrector], snr=0.03)
+    step = functools.partial(correctors.CORRECTORS[corrector], snr=0.03)
     key_data, key_noise, key_chain = jax.random.split(jax.random.key(0), 3)
     times = jnp.full(2000, t)
     noise = jax.random.normal(key_noise, (2000, 64))
@@ -151,34 +154,21 @@ def test_correctors_keep_the_marginals(name, corrector):
 @pytest.mark.parametrize('name', [name for name in sde_lib.SDES if name not in ('ddpm', 'smld')])
 def test_probability_flow_draws_from_the_mixture_on_every_sde(name):
     data, sde = mixture.example(), sde_lib.create(name)
-    drawn = jax.jit(
-        lambda key: sampling.probability_flow(
-            key,
-            data.score_fn(sde),
-            (4000, 2),
-            sde=sde,
-            t_min=max(1e-3, sde.t_min),
-            rtol=1e-3,
-            atol=1e-3,
-        )
-    )(jax.random.key(0))
-    assert_is_distributed_as(drawn.x, data)
+    sampler = functools.partial(
+        sampling.probability_flow, sde=sde, t_min=max(1e-3, sde.t_min), rtol=1e-3, atol=1e-3
+    )
+    assert_is_distributed_as(draw(sampler, data.score_fn(sde), 4000).x, data)
 
 
 def test_without_noise_ancestral_sampling_solves_the_probability_flow():
     """DDIM (eta = 0) converges to the ODE's solution from the same prior sample, at order 1."""
     data, sde = mixture.example(), sde_lib.VP()
-    score_fn, ddim = data.score_fn(sde), functools.partial(sampling.ancestral, eta=0.0)
-
-    def end(sampler):
-        return jax.jit(lambda key: sampler(key, score_fn, (64, 2)).x)(jax.random.key(0))
-
-    exact = end(
-        functools.partial(sampling.probability_flow, sde=sde, t_min=1e-3, rtol=1e-6, atol=1e-6)
-    )
+    flow = functools.partial(sampling.probability_flow, sde=sde, t_min=1e-3, rtol=1e-6, atol=1e-6)
+    exact = draw(flow, data.score_fn(sde), 64).x
 
     def error(steps):
-        return np.abs(end(predictor_corrector(sde, ddim, steps=steps)) - exact).mean()
+        sampler = on_grid(sde, predictors.ddim, steps=steps, denoise=False)
+        return np.abs(draw(sampler, data.score_fn(sde), 64).x - exact).mean()
 
     order = np.log2(error(100) / error(200))
     assert abs(order - 1) < 0.25
@@ -188,12 +178,12 @@ def test_without_noise_ancestral_sampling_solves_the_probability_flow():
 
 
 SAMPLERS = {
-    'pc': predictor_corrector(
+    'pc': on_grid(
         sde_lib.VP(),
-        sampling.reverse_diffusion,
-        functools.partial(sampling.langevin, snr=0.1),
+        predictors.reverse_diffusion,
+        functools.partial(correctors.langevin, snr=0.1),
+        2,
         steps=20,
-        corrector_steps=2,
     ),
     'ode': functools.partial(
         sampling.probability_flow, sde=sde_lib.VP(), t_min=1e-3, rtol=1e-4, atol=1e-4
@@ -204,20 +194,22 @@ SAMPLERS = {
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_a_sample_does_not_depend_on_its_batch(name):
     score_fn = mixture.example().score_fn(sde_lib.VP())
-    sample = jax.jit(SAMPLERS[name], static_argnums=(1, 2))
-    alone = sample(jax.random.key(0), score_fn, (1, 2))
-    together = sample(jax.random.key(0), score_fn, (8, 2))
+    alone = draw(SAMPLERS[name], score_fn, 1)
+    together = draw(SAMPLERS[name], score_fn, 8)
     # Rounding differs between the two programs, and moves adaptive steps within their tolerance.
     atol = 1e-5 if name == 'pc' else 3e-4
     np.testing.assert_allclose(alone.x[0], together.x[0], atol=atol)
 
 
+LANGEVIN = functools.partial(correctors.langevin, snr=0.1)
+
+
 @pytest.mark.parametrize(
     ('sampler', 'expected'),
     [
-        (predictor_corrector(sde_lib.VP(), sampling.ancestral, steps=20), 20),
+        (on_grid(sde_lib.VP(), predictors.ancestral, steps=20), 20),
         (SAMPLERS['pc'], 60),
-        (predictor_corrector(sde_lib.VP(), None, SAMPLERS['pc'].keywords['corrector'], 20), 20),
+        (on_grid(sde_lib.VP(), None, LANGEVIN, steps=20), 20),
         *[
             (functools.partial(SAMPLERS['ode'], solver=solver, denoise=denoise), None)
             for solver in ('heun', 'bosh3', 'tsit5', 'dopri5', 'dopri8')
@@ -233,8 +225,8 @@ def test_nfe_is_the_number_of_network_calls(sampler, expected):
     def counted(x, t):
         return jax.pure_callback(lambda x: (calls.append(1), x)[1], x, x, vmap_method='sequential')
 
-    sample = jax.jit(lambda key: sampler(key, lambda x, t: exact(counted(x, t), t), (1, 2)))
-    drawn = jax.block_until_ready(sample(jax.random.key(0)))
+    drawn = draw(sampler, lambda x, t: exact(counted(x, t), t), 1)
+    jax.block_until_ready(drawn)
     assert int(drawn.nfe[0]) == len(calls)
     assert expected in (None, len(calls))
 
@@ -246,14 +238,43 @@ def test_many_corrections_are_no_larger_a_program_than_one():
         calls.append(1)
         return -x
 
-    corrector = SAMPLERS['pc'].keywords['corrector']
-    sample = predictor_corrector(sde_lib.VP(), None, corrector, 20, corrector_steps=100)
-    drawn = jax.eval_shape(lambda key: sample(key, score_fn, (1, 2)), jax.random.key(0))
+    sampler = on_grid(sde_lib.VP(), None, LANGEVIN, 100, steps=20)
+    drawn = jax.eval_shape(
+        lambda image_keys: sampler(image_keys, score_fn, (2,)),
+        keys.per_image(jax.random.key(0), 1),
+    )
     assert drawn.x.shape == (1, 2)
     assert len(calls) <= 3  # JAX traces the body of a loop more than once.
 
 
-@pytest.mark.parametrize('grid', sampling.TIME_GRIDS.values())
+def test_a_trajectory_leads_from_the_prior_to_the_samples():
+    sde, score_fn = sde_lib.VE(), mixture.example().score_fn(sde_lib.VE())
+    sampler = on_grid(sde, predictors.ancestral, steps=10, denoise=False)
+    drawn = draw(functools.partial(sampler, trajectory=True), score_fn, 3)
+    assert drawn.trajectory.shape == (11, 3, 2)
+    np.testing.assert_array_equal(drawn.trajectory[-1], drawn.x)
+    prior = sde.prior_std * keys.normal(keys.per_image(jax.random.key(0), 3), 0, (2,))
+    np.testing.assert_allclose(drawn.trajectory[0], prior, rtol=1e-6)
+    assert draw(sampler, score_fn, 3).trajectory is None
+
+
+def test_at_zero_temperature_all_samples_are_one():
+    score_fn = mixture.example().score_fn(sde_lib.VP())
+    # Langevin's step is in proportion to the norm of the noise: none.
+    drawn = draw(functools.partial(SAMPLERS['pc'], temperature=0.0), score_fn, 4)
+    np.testing.assert_allclose(drawn.x, np.broadcast_to(drawn.x[:1], (4, 2)), atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['log_snr', 'karras', 'uniform'])
+def test_grids_of_a_chain_are_levels(name):
+    sde = sde_lib.DDPM()
+    times = grids.create(grids.TIME_GRIDS[name], sde, 200, sde.t_min)
+    np.testing.assert_allclose(times * 1000, np.round(times * 1000), atol=1e-3)
+    assert (np.diff(times) < 0).all()
+    np.testing.assert_array_equal(times[jnp.array([0, -1])], jnp.array([sde.T, sde.t_min]))
+
+
+@pytest.mark.parametrize('grid', grids.TIME_GRIDS.values())
 @pytest.mark.parametrize('name', ['vp', 've', 'edm', 'cosine'])
 def test_grids_fall_from_the_end_to_t_min(name, grid):
     sde = sde_lib.create(name)
@@ -269,4 +290,4 @@ def test_karras_grid_is_that_of_edm():
     i = np.arange(18)
     ends = 80 ** (1 / 7), 0.002 ** (1 / 7)
     expected = (ends[0] + i / 17 * (ends[1] - ends[0])) ** 7
-    np.testing.assert_allclose(sampling.karras_grid(sde, 17, 0.002), expected, rtol=1e-4)
+    np.testing.assert_allclose(grids.karras_grid(sde, 17, 0.002), expected, rtol=1e-4)

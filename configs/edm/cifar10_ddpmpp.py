@@ -1,6 +1,6 @@
 """CIFAR-10, DDPM++ with the preconditioning of EDM.
 
-Karras et al. 2022: FID 1.97 with 35 evaluations, with their augmentation and sampler.
+Karras et al. 2022: FID 1.97 with 35 evaluations, with their augmentation.
 
 Class-conditional, FID 1.79 there: --config.model.num_classes=10.
 

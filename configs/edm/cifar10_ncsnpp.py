@@ -1,6 +1,6 @@
 """CIFAR-10, NCSN++ with the preconditioning of EDM.
 
-Karras et al. 2022: FID 1.98 with 35 evaluations, with their augmentation and sampler.
+Karras et al. 2022: FID 1.98 with 35 evaluations, with their augmentation.
 
 python main.py --mode=train --workdir=runs/edm_cifar10_ncsnpp --config=configs/edm/cifar10_ncsnpp.py
 """

@@ -1,7 +1,9 @@
 r"""ImageNet at 64 pixels, class-conditional, DDPM++ with the preconditioning of EDM.
 
 Hyper-parameters, width and depth are those that Karras et al. 2022 train ADM with, a network of
-another kind, to FID 1.36.
+another kind, to FID 1.36 with 511 evaluations and churn: --config.sampling.steps=255
+--config.sampling.churn=40 --config.sampling.churn_min=0.05 --config.sampling.churn_max=50
+--config.sampling.noise_scale=1.003.
 
 python main.py --mode=train --workdir=runs/edm_imagenet64_ddpmpp \
     --config=configs/edm/imagenet64_ddpmpp.py
@@ -29,5 +31,5 @@ def get_config() -> ConfigDict:
     config.model.num_classes = 1000
     config.model.dtype = 'bfloat16'
     config.optim.lr = 1e-4
-    config.sampling.steps = 79
+    config.sampling.steps = 39
     return config

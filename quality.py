@@ -1,0 +1,208 @@
+"""How good samples are: their features against those of data, by the measures of evaluation.py.
+
+The floor is what another split of the data gets in place of as many samples: sampling cannot be
+better. Features of data are computed once, and kept in files whose names hold a fingerprint of
+images, network and preprocessing.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+import datasets
+import evaluation
+import extractors
+import sharding
+import torch_zip
+from choices import InputError, choose
+from evaluation import Moments
+from extractors import Extractor
+
+FINGERPRINTED = 4096  # images of a data set, evenly spread, that are looked at
+FEWEST = 10  # images of a set
+# One more split of the Inception score for each so many images, up to 10.
+IMAGES_OF_A_SPLIT = 5000
+
+# Names of the Frechet distance, the kernel distance and the score of logits; the others follow.
+LABELS = {
+    'classifier': ('fd_classifier', 'kd_classifier', 'score_classifier'),
+    'inception': ('fid', 'kid', 'inception_score'),
+}
+
+
+class FeatureSet(NamedTuple):
+    """Moments of all features of a set; features and logits of the first images."""
+
+    moments: Moments
+    features: Float[np.ndarray, 'kept dim']
+    logits: Float[np.ndarray, 'kept classes']
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """Compares samples with `reference`, and as many images of `other` for the floor."""
+
+    networks: list[Extractor]
+    reference: datasets.Images
+    other: datasets.Images
+    other_name: str
+    batch_size: int
+    max_features: int
+    extrapolate: bool
+    cache_dir: pathlib.Path
+    mesh: Mesh
+
+    def of_samples(self, name: str, pixels: UInt8[np.ndarray, 'n h w c']) -> dict[str, float]:
+        """Measures by every network, named `{name}_{measure}`."""
+        data = datasets.from_arrays(pixels)
+        return self._compare(name, lambda by: self._extract(by, data, len(data), name))
+
+    def floor(self, num: int) -> dict[str, float]:
+        """The same of the first images of the other split."""
+        data = dataclasses.replace(self.other, length=min(num, len(self.other)))
+        name = self.other_name
+        return self._compare(name, lambda by: self._cached(by, data, len(data), name))
+
+    def _compare(self, name, extract):
+        found = {}
+        for by in self.networks:
+            reference = self._cached(by, self.reference, self.max_features, 'reference')
+            measured = compare(by.name, extract(by), reference, self.max_features, self.extrapolate)
+            found |= {f'{name}_{measure}': value for measure, value in measured.items()}
+        return found
+
+    def _extract(self, by, data, keep, name):
+        return extract(by, data, self.batch_size, keep, self.mesh, f'{name}, {by.name}')
+
+    def _cached(self, by, data, keep, name):
+        path = self.cache_dir / f'{by.name}_{fingerprint(by, data, keep)[:16]}.npz'
+        if path.exists() and (found := load(path)):
+            return found
+        found = self._extract(by, data, keep, name)
+        save(path, found)
+        return found
+
+
+def create(
+    fields: ConfigDict,
+    num_samples: int,
+    load: Callable[[str], datasets.Images],
+    image_shape: tuple[int, int, int],
+    cache_dir: pathlib.Path,
+    mesh: Mesh,
+) -> Quality:
+    """What config.eval asks for; `load` gives the images of a split.
+
+    Raises InputError for fields that cannot be used, and for sets that are too small to compare.
+    """
+    other_name = choose(OTHER_SPLITS, fields.reference, 'eval.reference')
+    networks = [extractors.create(name, fields, image_shape, mesh) for name in fields.quality]
+    reference, other = load(fields.reference), load(other_name)
+    for field, num in (
+        ('eval.num_samples', num_samples),
+        ('eval.max_features', fields.max_features),
+        (f'data.source: images of the {fields.reference} split', len(reference)),
+        (f'data.source: images of the {other_name} split', len(other)),
+    ):
+        if num < FEWEST:
+            raise InputError(f'{field}: {num}; eval.quality needs at least {FEWEST}')
+    return Quality(
+        networks=networks,
+        reference=reference,
+        other=other,
+        other_name=other_name,
+        batch_size=fields.batch_size,
+        max_features=fields.max_features,
+        extrapolate=fields.extrapolate,
+        cache_dir=pathlib.Path(fields.cache_dir or cache_dir),
+        mesh=mesh,
+    )
+
+
+OTHER_SPLITS = {'test': 'train', 'train': 'test'}
+
+
+def extract(
+    by: Extractor, data: datasets.Images, batch_size: int, keep: int, mesh: Mesh, name: str
+) -> FeatureSet:
+    """Features of every image, batch by batch over all devices, and moments that need no more."""
+    total, features, logits, kept = None, [], [], 0
+    with tqdm(total=len(data), unit='image', desc=f'features of {name}', dynamic_ncols=True) as bar:
+        for batch in datasets.epoch(data, batch_size):
+            outputs = by.run(by.params, sharding.split(mesh, batch['image']))
+            new = [np.asarray(output)[batch['mask']] for output in outputs]
+            moments = evaluation.moments(new[0])
+            total = evaluation.merge(total, moments) if total else moments
+            if kept < keep:
+                for rows, part in zip((features, logits), new, strict=True):
+                    rows.append(part[: keep - kept])
+                kept += len(features[-1])
+            bar.update(len(new[0]))
+    return FeatureSet(total, np.concatenate(features), np.concatenate(logits))
+
+
+def compare(
+    name: str, samples: FeatureSet, reference: FeatureSet, max_features: int, extrapolate: bool
+) -> dict[str, float]:
+    """All measures, labelled with the network."""
+    frechet, kernel, score = LABELS[name]
+    gaussian = evaluation.gaussian(reference.moments)
+    kernel_distance = evaluation.kernel_distance(samples.features, reference.features)
+    splits = min(10, 1 + len(samples.logits) // IMAGES_OF_A_SPLIT)
+    scores = evaluation.inception_score(samples.logits, splits)
+    found = {
+        f'{frechet}': evaluation.frechet_distance(evaluation.fit(samples.features), gaussian),
+        f'{frechet}_images': samples.moments.count,
+        f'{kernel}': kernel_distance.value,
+        f'{kernel}_standard_error': kernel_distance.standard_error,
+        f'{score}': scores.value,
+    }
+    if splits > 1:
+        found[f'{score}_standard_error'] = scores.standard_error
+    if extrapolate:
+        line = evaluation.extrapolated_frechet_distance(samples.features, gaussian)
+        found |= {
+            f'{frechet}_infinity': line.at_infinity,
+            f'{frechet}_bias': line.slope / samples.moments.count,
+        }
+    near = evaluation.neighbours(reference.features, samples.features[:max_features])
+    return found | {f'{measure}_{name}': value for measure, value in near._asdict().items()}
+
+
+# Files
+
+
+def fingerprint(by: Extractor, data: datasets.Images, keep: int) -> str:
+    """Changes with the network, with the number of images, and with any of FINGERPRINTED ones."""
+    digest = hashlib.sha256(f'{by.fingerprint} {len(data)} {data.shape} {keep}'.encode())
+    indices = np.unique(np.linspace(0, len(data) - 1, min(len(data), FINGERPRINTED)).astype(int))
+    for rows in np.array_split(indices, -(-len(indices) // 256)):
+        digest.update(data.gather(rows)['image'].tobytes())
+    return digest.hexdigest()
+
+
+def save(path: pathlib.Path, found: FeatureSet) -> None:
+    """Replaces the file at once, so that a crash leaves none or a whole one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f'.draft_{path.name}')
+    arrays = {**found.moments._asdict(), 'features': found.features, 'logits': found.logits}
+    np.savez(draft, **arrays)
+    draft.replace(path)
+
+
+def load(path: pathlib.Path) -> FeatureSet | None:
+    """What `save` wrote; None if the file is damaged, and to be made again."""
+    try:
+        with np.load(path) as file:
+            moments = Moments(int(file['count']), file['mean'], file['scatter'])
+            return FeatureSet(moments, file['features'], file['logits'])
+    except torch_zip.BROKEN:
+        return None
