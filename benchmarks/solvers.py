@@ -37,7 +37,7 @@ from configs import base
 from mixtures import Mixture
 
 T_MIN = 1e-3
-BUDGETS = 10, 20, 50, 100
+BUDGETS = 6, 10, 20, 50, 100
 PUBLISHED = {
     'method': 'pc',
     'grid': 'uniform',
@@ -69,8 +69,12 @@ ON_GRIDS = [
     ('UniPC-2', {'method': 'unipc_2', **LOG_SNR}, 1, 1),
     ('UniPC-3', {'method': 'unipc_3', **LOG_SNR}, 1, 1),
 ]
-TOLERANCES = 0.1, 0.01, 0.001
-ADAPTIVE = [('ODE, Tsit5', {'method': 'ode'})]
+ADAPTIVE = [
+    ('ODE, Tsit5', {'method': 'ode'}, (1e-1, 1e-2, 1e-3)),
+    ('ODE, Dopri8', {'method': 'ode', 'solver': 'dopri8'}, (1e-1, 1e-2, 1e-3)),
+    ('reverse SDE, ShARK', {'method': 'sde'}, (0.5, 0.1, 0.02)),
+    ('adaptive SDE', {'method': 'adaptive_sde'}, (0.5, 0.1, 0.02)),
+]
 DETERMINISTIC = {
     'DDIM',
     'Euler (Karras)',
@@ -80,7 +84,7 @@ DETERMINISTIC = {
     'DPM-Solver++ 3M',
     'UniPC-2',
     'UniPC-3',
-    *[name for name, fields in ADAPTIVE if fields['method'] == 'ode'],
+    *[name for name, fields, _ in ADAPTIVE if fields['method'] == 'ode'],
 }
 
 
@@ -130,11 +134,18 @@ def runs() -> list[tuple[str, dict]]:
         for budget in BUDGETS
     ]
     adaptive = [
-        (name, {**fields, 'rtol': tolerance, 'atol': tolerance})
-        for name, fields in ADAPTIVE
-        for tolerance in TOLERANCES
+        (name, {**fields, **tolerances(fields['method'], tolerance)})
+        for name, fields, values in ADAPTIVE
+        for tolerance in values
     ]
     return [*fixed, *adaptive, ('published PC', PUBLISHED)]
+
+
+def tolerances(method: str, tolerance: float) -> dict:
+    """Those of the ODE, or the relative one of SDEs, whose absolute one is a grey level."""
+    if method == 'ode':
+        return {'rtol': tolerance, 'atol': tolerance}
+    return {'sde_rtol': tolerance}
 
 
 def measure(num: int) -> tuple[dict[str, list], tuple[float, float]]:
@@ -169,8 +180,8 @@ def markdown(found: dict[str, list], floor: tuple[float, float], num: int) -> st
     ]
     lines += [f'| {name} | ' + ' | '.join(map(cell, found[name])) + ' |' for name, *_ in ON_GRIDS]
     lines += ['', '| adaptive, at tolerance | NFE | distance |', '| --- | --- | --- |']
-    for name, _ in ADAPTIVE:
-        for tolerance, point in zip(TOLERANCES, found[name], strict=True):
+    for name, _, values in ADAPTIVE:
+        for tolerance, point in zip(values, found[name], strict=True):
             lines.append(f'| {name}, {tolerance:g} | {point[0]:.0f} | {cell(point)} |')
     published = found['published PC'][0]
     lines.append(f'| published PC | {published[0]:.0f} | {cell(published)} |')
