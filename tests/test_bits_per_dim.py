@@ -79,7 +79,7 @@ def test_the_bits_are_those_of_the_dequantised_image():
     data = run_lib.load_images(config, 'test').gather(np.arange(1))
     key = jax.random.key(3)
     found = jax.jit(bits_per_dim.create(config, model))(params, key, data, jnp.array([5]))
-    keys_noise, keys_rest = keys.split(keys.fold_in(keys.of_indices(key, jnp.array([5])), 0), 2)
+    keys_noise, keys_rest = keys.split(keys.fold_in(keys.of_images(key, jnp.array([5])), 0), 2)
     x = images.dequantize_each(keys_noise, data['image'], True)
     np.testing.assert_array_equal(images.to_uint8(x, True), data['image'])
     log_prob = likelihood.log_prob(
