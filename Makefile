@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	@$(RUN) main.py --mode=eval --config=$(CONFIG) --workdir=$(WORKDIR)
 
 test: $(VENV)/installed
-	$(RUN) -m pytest -n auto
+	$(RUN) -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check .

@@ -5,6 +5,7 @@ few optimisations are made, unless XLA_FLAGS says otherwise: `XLA_FLAGS= make te
 one process has compiled, the others load: pytest's workers, and main.py where tests start it.
 """
 
+import gc
 import os
 import shutil
 import tempfile
@@ -23,3 +24,10 @@ def pytest_configure(config):
         config.add_cleanup(lambda: shutil.rmtree(directory, ignore_errors=True))
         os.environ['JAX_COMPILATION_CACHE_DIR'] = directory
         os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = STORED_SECONDS
+
+
+def pytest_collection_finish():
+    """What is imported stays, and what JAX traces is many small objects: look for garbage less
+    often, which is a twentieth of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)

@@ -1,5 +1,6 @@
 """SDEs against float64 formulas, their own derivatives, simulation, and the published code."""
 
+import functools
 import math
 
 import jax
@@ -191,28 +192,49 @@ def test_a_chain_is_exact_at_its_levels(sde):
 # Simulation
 
 
+PATHS, STEPS = 20_000, 2_000
+
+
+@functools.cache
+def simulated():
+    """The last time and x of Euler-Maruyama in log-SNR steps from x_0 = 1, of every SDE.
+
+    All take the same noise, whose drawing is most of the work.
+    """
+
+    def times(sde):
+        ends = sde.log_snr(jnp.array([max(0.05 * sde.T, sde.t_min), 0.9 * sde.T]))
+        return sde.time_at_log_snr(jnp.linspace(*ends, STEPS + 1))
+
+    def start(sde, t):
+        noise = jax.random.normal(jax.random.key(0), (PATHS, 1))
+        return sde.perturb(jnp.ones((PATHS, 1)), jnp.broadcast_to(t[:1], PATHS), noise)
+
+    def step(sde, x, now, then, noise):
+        dt = then - now
+        return x + sde.drift(x, now) * dt + sde.diffusion(now) * jnp.sqrt(dt) * noise
+
+    def advance(xs, scanned):
+        i, nows, thens = scanned
+        noise = jax.random.normal(jax.random.fold_in(jax.random.key(1), i), (PATHS, 1))
+        return [step(*args, noise) for args in zip(CONTINUOUS, xs, nows, thens, strict=True)], None
+
+    grids = [times(sde) for sde in CONTINUOUS]
+    steps = jnp.arange(STEPS), [t[:-1] for t in grids], [t[1:] for t in grids]
+    starts = [start(sde, t) for sde, t in zip(CONTINUOUS, grids, strict=True)]
+    xs, _ = jax.jit(lambda xs: jax.lax.scan(advance, xs, steps))(starts)
+    return {sde: (t[-1], x) for sde, t, x in zip(CONTINUOUS, grids, xs, strict=True)}
+
+
 @pytest.mark.parametrize('sde', CONTINUOUS, ids=name_of)
 def test_simulated_paths_have_the_moments_of_the_kernel(sde):
-    """Euler-Maruyama in log-SNR steps from x_0 = 1; standard errors of mean and variance stated."""
-    paths, steps = 20_000, 2_000
-    ends = sde.log_snr(jnp.array([max(0.05 * sde.T, sde.t_min), 0.9 * sde.T]))
-    t = sde.time_at_log_snr(jnp.linspace(*ends, steps + 1))
-    start = jnp.full(1, t[0])
-
-    def advance(x, scanned):
-        i, now, then = scanned
-        noise = jax.random.normal(jax.random.fold_in(jax.random.key(1), i), x.shape)
-        dt = then - now
-        return x + sde.drift(x, now) * dt + sde.diffusion(now) * jnp.sqrt(dt) * noise, None
-
-    noise = jax.random.normal(jax.random.key(0), (paths, 1))
-    x0 = sde.perturb(jnp.ones((paths, 1)), jnp.broadcast_to(start, paths), noise)
-    x, _ = jax.jit(lambda x: jax.lax.scan(advance, x, (jnp.arange(steps), t[:-1], t[1:])))(x0)
-    mean, variance = sde.alpha(t[-1]), sde.sigma(t[-1]) ** 2
-    standard_error = np.sqrt(variance / paths)
+    """Within standard errors of mean and variance."""
+    t, x = simulated()[sde]
+    mean, variance = sde.alpha(t), sde.sigma(t) ** 2
+    standard_error = np.sqrt(variance / PATHS)
     # Four standard errors, and the scheme's own error of about one step in 2,000 times 10.
     np.testing.assert_allclose(x.mean(), mean, atol=4 * standard_error + 5e-3 * mean)
-    np.testing.assert_allclose(x.var(), variance, rtol=4 * math.sqrt(2 / paths) + 5e-3)
+    np.testing.assert_allclose(x.var(), variance, rtol=4 * math.sqrt(2 / PATHS) + 5e-3)
 
 
 @pytest.mark.parametrize('eta', [0.0, 0.5, 1.0])
