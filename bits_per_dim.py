@@ -1,10 +1,10 @@
 """Bits per dimension of test images, with what is known of their errors: from config.eval to a
 function of a batch, and from all batches to the numbers that are reported."""
 
-import functools
+import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ import likelihood
 import ode
 from choices import InputError, choose
 from experiment import Batch, Params, ScoreModel, or_default
+from solvers import latents
 
 
 class BitsPerDim(NamedTuple):
@@ -48,70 +49,90 @@ def create(
     fields = config.eval
     _check(fields, model)
     given = {'sde': model.sde, 't_min': or_default(fields.t_min, model.sde.t_min)}
-    solve = {name: fields[name] for name in ('solver', 'rtol', 'atol')}
-    solve['per_image'] = fields.per_image_steps
-    log_prob = functools.partial(
-        likelihood.log_prob,
-        **given,
-        **solve,
-        divergence=fields.divergence,
-        num_probes=fields.num_probes,
-    )
-    variational = functools.partial(bounds.variational, **given, num_draws=fields.variational_draws)
-    in_bits = functools.partial(
-        likelihood.bits_per_dim,
-        dim=math.prod(model.image_shape),
-        bin_width=images.bin_width(model.centered),
-    )
+    names = 'divergence', 'num_probes'
+    return Estimator(
+        model,
+        solve={**given, **_solve_options(fields)},
+        probes={name: fields[name] for name in names},
+        bound={**given, 'num_draws': fields.variational_draws},
+        num_dequantizations=fields.num_dequantizations,
+        is_importance_weighted=fields.importance_weighted,
+        has_round_trip=fields.round_trip,
+    ).of_batch
 
-    def one_dequantization(score_fn, image_keys, x):
-        keys_probes, keys_bound = keys.split(image_keys, 2)
-        found = log_prob(keys_probes, score_fn, x)
-        bound = None
-        if fields.variational_draws:
-            bound = variational(keys_bound, score_fn, x).bound
-        return found.by_probe, found.nfe, bound
 
-    def of_images(params, image_keys, pixels, label):
-        score_fn = model.score_fn(params, label)
+def _solve_options(fields: ConfigDict) -> dict[str, Any]:
+    options = {name: fields[name] for name in ('solver', 'rtol', 'atol')}
+    return {**options, 'per_image': fields.per_image_steps}
 
-        def dequantized(j):
-            keys_noise, keys_rest = keys.split(keys.fold_in(image_keys, j), 2)
-            return images.dequantize_each(keys_noise, pixels, model.centered), keys_rest
 
-        def draw(j):
-            x, keys_rest = dequantized(j)
-            return one_dequantization(score_fn, keys_rest, x)
+@dataclasses.dataclass(frozen=True)
+class Estimator:
+    """What is measured of images; options of the solver, the probes and the variational bound."""
 
-        log_probs, nfe, bound = jax.lax.map(draw, jnp.arange(fields.num_dequantizations))
-        log_probs = jnp.moveaxis(log_probs, 0, 1)
-        error = None
-        if fields.round_trip:
-            x, _ = dequantized(0)
-            latent = likelihood.encode(score_fn, x, **given, **solve)
-            decoded = likelihood.decode(score_fn, latent, **given, **solve)
-            error = likelihood.round_trip_error(x, decoded) / images.bin_width(model.centered)
-        weighted = bounds.importance_weighted(log_probs) if fields.importance_weighted else None
-        return BitsPerDim(
-            in_bits(log_probs),
-            nfe.mean(axis=0),
-            None if weighted is None else in_bits(weighted),
-            None if bound is None else in_bits(-bound.mean(axis=0)),
-            error,
-        )
+    model: ScoreModel
+    solve: dict[str, Any]
+    probes: dict[str, Any]
+    bound: dict[str, Any]
+    num_dequantizations: int
+    is_importance_weighted: bool
+    has_round_trip: bool
 
-    def bits_per_dim(params, key, batch, index):
+    def of_batch(self, params, key, batch, index) -> BitsPerDim:
+        """Of the images of a batch, which have these indices."""
         image_keys = keys.of_images(key, index)
-        if not model.num_classes:
-            return of_images(params, image_keys, batch['image'], None)
+        if not self.model.num_classes:
+            return self.of_images(params, image_keys, batch['image'], None)
 
         def of_one(image_key, pixels, label):
-            found = of_images(params, image_key[None], pixels[None], label)
+            found = self.of_images(params, image_key[None], pixels[None], label)
             return jax.tree.map(lambda a: a[0], found)
 
         return jax.vmap(of_one)(image_keys, batch['image'], batch['label'])
 
-    return bits_per_dim
+    def of_images(self, params, image_keys, pixels, label) -> BitsPerDim:
+        """Of images, given one class or none."""
+        score_fn = self.model.score_fn(params, label)
+
+        def draw(j):
+            return self._one_dequantization(score_fn, *self._dequantized(image_keys, pixels, j))
+
+        log_probs, nfe, bound = jax.lax.map(draw, jnp.arange(self.num_dequantizations))
+        log_probs = jnp.moveaxis(log_probs, 0, 1)
+        return BitsPerDim(
+            by_draw=self._in_bits(log_probs),
+            nfe=nfe.mean(axis=0),
+            importance_weighted=self._in_bits(bounds.importance_weighted(log_probs))
+            if self.is_importance_weighted
+            else None,
+            variational=None if bound is None else self._in_bits(-bound.mean(axis=0)),
+            round_trip_error=self._round_trip_error(score_fn, image_keys, pixels)
+            if self.has_round_trip
+            else None,
+        )
+
+    def _dequantized(self, image_keys, pixels, j):
+        """The j-th dequantisation, and keys for what comes after it."""
+        keys_noise, keys_rest = keys.split(keys.fold_in(image_keys, j), 2)
+        return images.dequantize_each(keys_noise, pixels, self.model.centered), keys_rest
+
+    def _one_dequantization(self, score_fn, x, image_keys):
+        keys_probes, keys_bound = keys.split(image_keys, 2)
+        found = likelihood.log_prob(keys_probes, score_fn, x, **self.solve, **self.probes)
+        bound = None
+        if self.bound['num_draws']:
+            bound = bounds.variational(keys_bound, score_fn, x, **self.bound).bound
+        return found.by_probe, found.nfe, bound
+
+    def _round_trip_error(self, score_fn, image_keys, pixels):
+        x, _ = self._dequantized(image_keys, pixels, 0)
+        latent, _ = latents.encode(score_fn, x, **self.solve)
+        decoded, _ = latents.decode(score_fn, latent, **self.solve)
+        return likelihood.round_trip_error(x, decoded) / images.bin_width(self.model.centered)
+
+    def _in_bits(self, log_probs):
+        bin_width = images.bin_width(self.model.centered)
+        return likelihood.bits_per_dim(log_probs, math.prod(self.model.image_shape), bin_width)
 
 
 def _check(fields: ConfigDict, model: ScoreModel) -> None:

@@ -1,7 +1,8 @@
-"""From a config to the things it names: the only reader of config fields beside the loops in
-run_lib.
+"""From a config to the things that training needs: SDE, network, loss, optimiser.
 
-Everything that a config can get wrong is found here, before anything compiles.
+What a config can get wrong about them is found here, before anything compiles. Samplers,
+likelihoods and tasks have a file each that does the same (samplers.py, bits_per_dim.py,
+conditioning.py).
 """
 
 import dataclasses

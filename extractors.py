@@ -9,7 +9,6 @@ Every number is labelled with its network, because numbers by different networks
 
 import dataclasses
 import hashlib
-import json
 import os
 import pathlib
 from collections.abc import Callable
@@ -22,13 +21,11 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
+import classifiers
 import sharding
 import torch_legacy
 import torch_zip
-import training
-from checkpoints import Checkpoints
 from choices import InputError, choose
-from experiment import Classifier, create_experiment, create_optimizer
 from models import inception
 
 Pixels = UInt8[Array, 'batch height width channels']
@@ -80,45 +77,9 @@ def _classifier(fields, image_shape):
             'with --mode=train, as configs/ve/mnist_classifier.py is'
         )
     workdir = pathlib.Path(fields.classifier_workdir)
-    config_path = workdir / 'config.json'
-    if not config_path.exists():
-        raise InputError(
-            f'eval.classifier_workdir: {workdir} has no config.json; train a classifier there '
-            'first, as with --mode=train --config=configs/ve/mnist_classifier.py'
-        )
-    config = ConfigDict(json.loads(config_path.read_text()))
-    classifier = create_experiment(config)
-    if not isinstance(classifier, Classifier):
-        raise InputError(
-            f'eval.classifier_workdir: {workdir} has a {config.model.name}, and no classifier'
-        )
-    if classifier.image_shape != image_shape:
-        sizes = ['x'.join(map(str, shape)) for shape in (classifier.image_shape, image_shape)]
-        raise InputError(
-            f'eval.classifier_workdir: {workdir} classifies images of {sizes[0]}, '
-            f'and those of this config have {sizes[1]}'
-        )
+    classifier, params = classifiers.load('eval.classifier_workdir', workdir, image_shape)
     preprocessing = f'centered={classifier.centered} t_min={classifier.t_min} {classifier.network}'
-    return _restored(config, workdir, classifier), classifier.features, preprocessing
-
-
-def _restored(config, workdir, classifier):
-    """The averaged parameters of the newest checkpoint."""
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here),
-        jax.eval_shape(
-            lambda key: training.create_state(
-                classifier.init_params(key), create_optimizer(config)
-            ),
-            jax.eval_shape(jax.random.key, 0),
-        ),
-    )
-    kept = config.training.keep_checkpoints, config.training.keep_every
-    with Checkpoints(workdir / 'checkpoints', *kept) as checkpoints:
-        if not checkpoints.steps():
-            raise InputError(f'eval.classifier_workdir: {workdir} has no checkpoint yet')
-        return jax.device_get(checkpoints.restore(abstract).ema_params)
+    return params, classifier.features, preprocessing
 
 
 # Inception

@@ -98,16 +98,6 @@ def log_prob(
     )
 
 
-def encode(score_fn: ScoreFn, x: State, *, sde: SDE, t_min: float, **solve) -> State:
-    """The latent codes x(T) of images at time t_min; `solve` is as `ode.solve` asks for it."""
-    return ode.solve(ode.velocity(sde, score_fn), x, None, t_min, sde.T, sde=sde, **solve)[0]
-
-
-def decode(score_fn: ScoreFn, latent: State, *, sde: SDE, t_min: float, **solve) -> State:
-    """The images at time t_min of latent codes: the inverse of `encode`, up to the solver."""
-    return ode.solve(ode.velocity(sde, score_fn), latent, None, sde.T, t_min, sde=sde, **solve)[0]
-
-
 def round_trip_error(x: State, decoded: State) -> Batch:
     """Root mean square over pixels of what encoding and decoding changed."""
     return jnp.sqrt(jnp.mean((decoded - x).reshape(len(x), -1) ** 2, axis=1))

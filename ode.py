@@ -104,10 +104,7 @@ def solve(
     check(solver, per_image=per_image, on_grid=times is not None, field='solver')
     ends = jnp.array([t0, t1])
 
-    def velocity_in_log_snr(log_snr, y, args):
-        t = jnp.clip(sde.time_at_log_snr(log_snr), ends.min(), ends.max())
-        rate = -((sde.sigma(t) / sde.diffusion(t)) ** 2)
-        return jax.tree.map(lambda v: rate * v, velocity(t, y, args))
+    velocity_in_log_snr = _in_log_snr(velocity, sde, ends)
 
     def solve_with(field, norm, y, args):
         log_snrs = sde.log_snr(ends if times is None else times)
@@ -135,6 +132,17 @@ def solve(
     ys, nfe = solve_with(of_batch, optimistix.rms_norm, y0, args)
     size = len(jax.tree.leaves(y0)[0])
     return ys if save is None else _swap_leading(ys), jnp.full(size, nfe)
+
+
+def _in_log_snr(velocity: Callable, sde: SDE, ends: Array) -> Callable:
+    """dy/dlambda of a velocity dy/dt, at times between these two."""
+
+    def velocity_in_log_snr(log_snr, y, args):
+        t = jnp.clip(sde.time_at_log_snr(log_snr), ends.min(), ends.max())
+        rate = -((sde.sigma(t) / sde.diffusion(t)) ** 2)
+        return jax.tree.map(lambda v: rate * v, velocity(t, y, args))
+
+    return velocity_in_log_snr
 
 
 def check(solver: str, *, per_image: bool, on_grid: bool, field: str) -> None:

@@ -4,7 +4,6 @@ Draws images of a class, or images that have the measurements of a user's own, a
 `samples/` the grid that shows them and an .npz.
 """
 
-import json
 import pathlib
 
 import jax
@@ -13,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import classifiers
 import conditioning
 import datasets
 import images
@@ -21,7 +21,7 @@ import sharding
 from choices import InputError
 from conditioning import Given, Measured
 from datasets import DataError
-from experiment import Classifier, ScoreModel, create_experiment
+from experiment import ScoreModel, create_experiment
 from measurements import Measurement
 
 # The number of the key of noise in measurements; those of images count from 0.
@@ -44,7 +44,11 @@ def sample_class(config: ConfigDict, workdir: pathlib.Path, model: ScoreModel, m
     """Images of classes; a grid of them, ten a row, and their accuracy if there is a classifier."""
     classifier, params = None, None
     if config.task.classifier is not None:
-        classifier, params = load_classifier(pathlib.Path(config.task.classifier), model, mesh)
+        path = pathlib.Path(config.task.classifier)
+        classifier, params = classifiers.load(
+            'task.classifier', path, model.image_shape, model.centered
+        )
+        params = jax.device_put(params, sharding.copied(mesh))
     draw = conditioning.create_class_sampler(config, model, classifier)
     num_classes = model.num_classes or classifier.network.num_classes
     state = run_lib.restore(config, workdir, model, mesh)
@@ -61,31 +65,6 @@ def sample_class(config: ConfigDict, workdir: pathlib.Path, model: ScoreModel, m
         log_probs = jax.jit(classifier.class_log_probs(params))(seen, jnp.zeros(len(seen)))
         accuracy = np.mean(np.asarray(log_probs.argmax(1)) == labels)
         print(f'{accuracy:.1%} are of their class to {config.task.classifier}')
-
-
-def load_classifier(
-    workdir: pathlib.Path, model: ScoreModel, mesh: Mesh
-) -> tuple[Classifier, conditioning.Params]:
-    """The newest classifier of a workdir, and its averaged parameters."""
-    path = workdir / 'config.json'
-    if not path.exists():
-        raise InputError(f'task.classifier: {workdir} has no config.json; train one there first')
-    config = ConfigDict(_tuples(json.loads(path.read_text())))
-    classifier = create_experiment(config)
-    if not isinstance(classifier, Classifier):
-        raise InputError(f'task.classifier: {workdir} has {config.model.name!r}, no classifier')
-    for field in ('image_shape', 'centered'):
-        theirs, ours = getattr(classifier, field), getattr(model, field)
-        if theirs != ours:
-            raise InputError(f'task.classifier: {field} {theirs} in {workdir}, and {ours} here')
-    return classifier, run_lib.restore(config, workdir, classifier, mesh).ema_params
-
-
-def _tuples(tree):
-    """A config as JSON has it, with tuples for lists."""
-    if isinstance(tree, dict):
-        return {name: _tuples(value) for name, value in tree.items()}
-    return tuple(map(_tuples, tree)) if isinstance(tree, list) else tree
 
 
 def sample_measured(

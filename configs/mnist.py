@@ -53,7 +53,6 @@ def get_config() -> ConfigDict:
     config.sampling.rtol = 1e-2
     config.sampling.atol = 1e-2
     config.eval.num_bpd_images = 256
-    config.eval.num_samples = 256
     config.eval.classifier_workdir = 'runs/classifier'
     config.eval.rtol = 3e-4
     config.eval.atol = 3e-4

@@ -66,13 +66,10 @@ def sample(
     """
     unit = (sde.T - t_min) / UNITS
 
-    def increments(s, t):
-        def increment(key, s, t):
-            key = jax.random.fold_in(key, 1)
-            path = diffrax.VirtualBrownianTree(t_min, sde.T, tol=unit, shape=shape, key=key)
-            return path.evaluate(s, t)
-
-        return jax.vmap(increment)(image_keys, s, t)
+    def increment(image_key, s, t):
+        key = jax.random.fold_in(image_key, 1)
+        path = diffrax.VirtualBrownianTree(t_min, sde.T, tol=unit, shape=shape, key=key)
+        return path.evaluate(s, t)
 
     def attempt(now: Progress) -> Progress:
         is_running = now.left > 0
@@ -80,11 +77,9 @@ def sample(
         left = jnp.where(is_running, now.left, UNITS)
         size = jnp.minimum(now.size, left)
         t, s = (jnp.clip(t_min + unit * units, t_min, sde.T) for units in (left, left - size))
-        noise = temperature * increments(s, t)
+        noise = temperature * jax.vmap(increment)(image_keys, s, t)
         euler, heun = _pair(sde, score_fn, noise, now.x, t, s, eta)
-        allowed = jnp.maximum(atol, rtol * jnp.maximum(jnp.abs(euler), jnp.abs(now.previous)))
-        ratios = ((heun - euler) / allowed).reshape(len(left), -1)
-        error = jnp.sqrt(jnp.mean(ratios**2, axis=1))
+        error = _error(euler, heun, now.previous, rtol, atol)
         is_accepted = is_running & (error <= 1)
 
         def keep(new, old):
@@ -119,6 +114,15 @@ def sample(
     if denoise:
         x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
     return Samples(x, nfe)
+
+
+def _error(
+    euler: State, heun: State, previous: State, rtol: float, atol: float
+) -> Float[Array, 'batch']:
+    """Of each image the root mean square difference, in units of what is allowed: at most 1."""
+    allowed = jnp.maximum(atol, rtol * jnp.maximum(jnp.abs(euler), jnp.abs(previous)))
+    ratios = ((heun - euler) / allowed).reshape(len(euler), -1)
+    return jnp.sqrt(jnp.mean(ratios**2, axis=1))
 
 
 def _pair(

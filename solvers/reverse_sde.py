@@ -65,19 +65,7 @@ def sample(
     method = SOLVERS[solver]
     log_snrs = sde.log_snr(jnp.array([sde.T, t_min]) if times is None else times)
 
-    def time(log_snr):
-        return jnp.clip(sde.time_at_log_snr(log_snr), t_min, sde.T)
-
-    def drift(log_snr, y, args):
-        t = time(log_snr)
-        alpha, sigma = sde.alpha(t), sde.sigma(t)
-        score = score_fn(alpha * y[None], t[None])[0]
-        return 0.5 * (1 + eta**2) * sigma**2 / alpha * score
-
-    def noise(log_snr, y, args):
-        t = time(log_snr)
-        scale = temperature * eta * sde.sigma(t) / sde.alpha(t)
-        return lineax.DiagonalLinearOperator(jnp.full(shape, scale))
+    drift, noise = _drift_and_noise(sde, score_fn, t_min, eta, temperature)
 
     def solve(key, y):
         path = brownian_path(jax.random.fold_in(key, 1), shape, log_snrs[0], log_snrs[-1])
@@ -102,6 +90,28 @@ def sample(
     if denoise:
         x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
     return Samples(x, nfe)
+
+
+def _drift_and_noise(
+    sde: SDE, score_fn: ScoreFn, t_min: float, eta: float, temperature: float
+) -> tuple[Callable, Callable]:
+    """The two terms of dy, as the docstring of this module has them, of one image."""
+
+    def time(log_snr):
+        return jnp.clip(sde.time_at_log_snr(log_snr), t_min, sde.T)
+
+    def drift(log_snr, y, args):
+        t = time(log_snr)
+        alpha, sigma = sde.alpha(t), sde.sigma(t)
+        score = score_fn(alpha * y[None], t[None])[0]
+        return 0.5 * (1 + eta**2) * sigma**2 / alpha * score
+
+    def noise(log_snr, y, args):
+        t = time(log_snr)
+        scale = temperature * eta * sde.sigma(t) / sde.alpha(t)
+        return lineax.DiagonalLinearOperator(jnp.full(y.shape, scale))
+
+    return drift, noise
 
 
 def brownian_path(

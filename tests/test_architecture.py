@@ -12,6 +12,7 @@ LAYERS = [
     {'run_lib'},
     {'quality', 'conditioning'},
     {'samplers', 'bits_per_dim', 'extractors'},
+    {'classifiers'},
     {
         'experiment',
         'metrics',
@@ -92,6 +93,7 @@ READ_CONFIGS = {
     'samplers',
     'bits_per_dim',
     'extractors',
+    'classifiers',
     'experiment',
 }
 
