@@ -10,11 +10,12 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+import run_eval
 import run_lib
 import run_tasks
 from choices import InputError
 
-MODES = {'train': run_lib.train, 'eval': run_lib.evaluate, 'sample': run_tasks.sample}
+MODES = {'train': run_lib.train, 'eval': run_eval.evaluate, 'sample': run_tasks.sample}
 FILE_MODES = {'import': run_lib.import_checkpoint, 'export': run_lib.export_checkpoint}
 
 COST = 'cost'

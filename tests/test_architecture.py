@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {'main'},
-    {'run_tasks'},
+    {'run_tasks', 'run_eval'},
     {'run_lib'},
     {'quality', 'conditioning'},
     {'samplers', 'bits_per_dim', 'extractors'},
@@ -87,6 +87,7 @@ def test_imports_run_downwards(module):
 READ_CONFIGS = {
     'main',
     'run_lib',
+    'run_eval',
     'run_tasks',
     'conditioning',
     'quality',

@@ -13,6 +13,7 @@ import experiment
 import images
 import keys
 import likelihood
+import run_eval
 import run_lib
 import sharding
 from choices import InputError
@@ -50,7 +51,7 @@ def measured():
     batches = [
         run(params, key, data.gather(np.arange(i, i + 8)), jnp.arange(i, i + 8)) for i in (0, 3)
     ]
-    measure = run_lib.bits_per_dim_measure(config, model, sharding.create_mesh())
+    measure = run_eval.bits_per_dim_measure(config, model, sharding.create_mesh())
     return batches, measure, params
 
 

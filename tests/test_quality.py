@@ -11,6 +11,7 @@ import pytest
 import datasets
 import evaluation
 import quality
+import run_eval
 import run_lib
 import sharding
 import workdirs
@@ -129,7 +130,7 @@ def test_eval_mode_compares_samples_and_the_training_split(tmp_path):
     config.eval.classifier_workdir = str(tmp_path / 'classifier')
     numbers = []
     for _ in range(2):
-        run_lib.evaluate(config, tmp_path / 'run')
+        run_eval.evaluate(config, tmp_path / 'run')
         found = json.loads((tmp_path / 'run' / 'eval' / '3' / 'metrics.json').read_text())
         numbers.append({name: v for name, v in found.items() if 'classifier' in name})
     assert numbers[0] == numbers[1]
@@ -158,7 +159,7 @@ def test_what_cannot_be_compared_is_refused(field, value, why, tmp_path, monkeyp
         monkeypatch.setattr(quality.extractors, 'create', lambda *_: extractor())
     experiment = run_lib.create_experiment(config)
     with pytest.raises(InputError, match=why):
-        run_lib.create_quality(config, experiment, sharding.create_mesh(), tmp_path)
+        run_eval.create_quality(config, experiment, sharding.create_mesh(), tmp_path)
 
 
 def random_run(config, workdir):
