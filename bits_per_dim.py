@@ -22,6 +22,12 @@ from choices import InputError, choose
 from experiment import Batch, Params, ScoreModel, or_default
 from solvers import latents
 
+# What the numbers depend on, of config.eval.
+FIELDS = (
+    *('t_min', 'solver', 'rtol', 'atol', 'per_image_steps', 'divergence', 'num_probes'),
+    *('num_dequantizations', 'importance_weighted', 'variational_draws', 'round_trip'),
+)
+
 
 class BitsPerDim(NamedTuple):
     """Of every image of a batch, in bits per dimension. None: not asked for.

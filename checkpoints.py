@@ -14,11 +14,17 @@ class Checkpoints:
 
     `keep` newest ones stay, and those at multiples of `keep_every`. A save returns as soon as the
     state is copied from the device; a directory gets its final name when all of it is on disk.
+    With `read_only`, what a training that is under way is about to save is left alone.
     """
 
-    def __init__(self, directory: pathlib.Path, keep: int, keep_every: int):
+    def __init__(
+        self, directory: pathlib.Path, keep: int, keep_every: int, read_only: bool = False
+    ):
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, keep_period=keep_every, cleanup_tmp_directories=True
+            max_to_keep=keep,
+            keep_period=keep_every,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
         )
         self._manager = ocp.CheckpointManager(directory.absolute(), options=options)
 

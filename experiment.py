@@ -167,7 +167,7 @@ SCORE_FIELDS = (
     *[f'eval.{name}' for name in ('solver', 'rtol', 'atol', 'per_image_steps')],
     *[f'eval.{name}' for name in ('samplers', 'num_samples')],
     *[f'eval.{name}' for name in ('num_dequantizations', 'importance_weighted')],
-    *[f'eval.{name}' for name in ('variational_draws', 'round_trip')],
+    *[f'eval.{name}' for name in ('variational_draws', 'round_trip', 'exhibits')],
     *[f'eval.{name}' for name in ('quality', 'reference', 'max_features', 'extrapolate')],
     *[f'eval.{name}' for name in ('classifier_workdir', 'inception_weights', 'cache_dir')],
 )

@@ -1,23 +1,83 @@
-"""Pictures of a run's numbers."""
+"""Pictures of a run's numbers, as figures of matplotlib."""
 
+import io
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
-import metrics
+import numpy as np
+from jaxtyping import Float
+
+INK, ACCENT, SECOND = '#333f48', '#1f6f8b', '#c8553d'
+STYLE = {
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'the same names in the same file',
+    'font.family': 'sans-serif',
+    'font.size': 9,
+    'axes.edgecolor': '#b9c2c9',
+    'axes.labelcolor': INK,
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.color': '#e4e8eb',
+    'text.color': INK,
+    'xtick.color': INK,
+    'ytick.color': INK,
+    'legend.frameon': False,
+}
 
 
-def training_curves(source: pathlib.Path, target: pathlib.Path) -> None:
-    """Training and test loss over steps, from a metrics.jsonl, as a PNG."""
-    # Imported late: it takes a second, which every start of the program would wait for.
-    from matplotlib.figure import Figure
-
-    rows = metrics.read(source)
-    figure = Figure(figsize=(7, 4), layout='constrained')
-    axes = figure.subplots()
-    for name, style in (('loss', {'alpha': 0.5}), ('test_loss', {'marker': 'o', 'markersize': 3})):
+def training_curves(rows: Sequence[dict]) -> Any:
+    """Training and test loss over steps, from the rows of a metrics.jsonl."""
+    axes = _axes()
+    for name, style in (
+        ('loss', {'color': ACCENT, 'alpha': 0.5}),
+        ('test_loss', {'color': SECOND, 'marker': 'o', 'markersize': 3}),
+    ):
         points = [(row['step'], row[name]) for row in rows if name in row]
         if points:
             axes.plot(*zip(*points, strict=True), label=name.replace('_', ' '), **style)
     axes.set(xlabel='step', ylabel='loss', yscale='log')
-    axes.grid(alpha=0.3)
     axes.legend()
-    figure.savefig(target, dpi=150)
+    return axes.figure
+
+
+def histogram(values: Float[np.ndarray, 'images'], label: str) -> Any:
+    """How a number is distributed over images, and its mean."""
+    axes = _axes()
+    axes.hist(values, bins=min(40, max(5, len(values) // 8)), color=ACCENT, alpha=0.75)
+    axes.axvline(values.mean(), color=SECOND, label=f'mean {values.mean():.3g}')
+    axes.set(xlabel=label, ylabel='images')
+    axes.legend()
+    return axes.figure
+
+
+def over_checkpoints(steps: Sequence[int], values: Sequence[float], label: str) -> Any:
+    """One number of several checkpoints."""
+    axes = _axes((3.4, 2.4))
+    axes.plot(steps, values, color=ACCENT, marker='o', markersize=3)
+    axes.set(xlabel='step', title=label)
+    return axes.figure
+
+
+def save(figure: Any, path: pathlib.Path) -> None:
+    """As a PNG."""
+    figure.savefig(path, dpi=150)
+
+
+def svg(figure: Any) -> str:
+    """As an element for an HTML page."""
+    text = io.StringIO()
+    # No date: the same numbers are the same file.
+    figure.savefig(text, format='svg', metadata={'Date': None})
+    return text.getvalue()[text.getvalue().index('<svg') :]
+
+
+def _axes(size: tuple[float, float] = (6.4, 3.2)) -> Any:
+    """A figure with one set of axes."""
+    # Imported late: it takes a second, which every start of the program would wait for.
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams.update(STYLE)
+    return Figure(figsize=size, layout='constrained').subplots()

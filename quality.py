@@ -1,13 +1,15 @@
 """How good samples are: their features against those of data, by the measures of evaluation.py.
 
 The floor is what another split of the data gets in place of as many samples: sampling cannot be
-better. Features of data are computed once, and kept in files whose names hold a fingerprint of
-images, network and preprocessing.
+better. Features are computed once, and kept in files whose names hold a fingerprint of images,
+network and preprocessing; until they are whole, batch by batch.
 """
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
+import shutil
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -20,8 +22,8 @@ from tqdm import tqdm
 import datasets
 import evaluation
 import extractors
+import parts
 import sharding
-import torch_zip
 from choices import InputError, choose
 from evaluation import Moments
 from extractors import Extractor
@@ -60,34 +62,38 @@ class Quality:
     cache_dir: pathlib.Path
     mesh: Mesh
 
-    def of_samples(self, name: str, pixels: UInt8[np.ndarray, 'n h w c']) -> dict[str, float]:
-        """Measures by every network, named `{name}_{measure}`."""
+    def of_samples(
+        self, name: str, pixels: UInt8[np.ndarray, 'n h w c'], directory: pathlib.Path
+    ) -> dict[str, float]:
+        """Measures by every network, named `{name}_{measure}`; features are kept in `directory`."""
         data = datasets.from_arrays(pixels)
-        return self._compare(name, lambda by: self._extract(by, data, len(data), name))
+        return self._compare(name, lambda by: self._cached(by, data, len(data), name, directory))
 
     def floor(self, num: int) -> dict[str, float]:
         """The same of the first images of the other split."""
         data = dataclasses.replace(self.other, length=min(num, len(self.other)))
-        name = self.other_name
-        return self._compare(name, lambda by: self._cached(by, data, len(data), name))
+        name, directory = self.other_name, self.cache_dir
+        return self._compare(name, lambda by: self._cached(by, data, len(data), name, directory))
 
     def _compare(self, name, extract):
         found = {}
         for by in self.networks:
-            reference = self._cached(by, self.reference, self.max_features, 'reference')
+            reference = self._cached(
+                by, self.reference, self.max_features, 'reference', self.cache_dir
+            )
             measured = compare(by.name, extract(by), reference, self.max_features, self.extrapolate)
             found |= {f'{name}_{measure}': value for measure, value in measured.items()}
         return found
 
-    def _extract(self, by, data, keep, name):
-        return extract(by, data, self.batch_size, keep, self.mesh, f'{name}, {by.name}')
-
-    def _cached(self, by, data, keep, name):
-        path = self.cache_dir / f'{by.name}_{fingerprint(by, data, keep)[:16]}.npz'
-        if path.exists() and (found := load(path)):
-            return found
-        found = self._extract(by, data, keep, name)
-        save(path, found)
+    def _cached(self, by, data, keep, name, directory):
+        path = directory / f'{by.name}_{fingerprint(by, data, keep)[:16]}.npz'
+        if whole := parts.load(path):
+            return from_arrays(whole)
+        batches = path.with_name(f'{path.stem}_batches_of_{self.batch_size}')
+        title = f'{name}, {by.name}'
+        found = extract(by, data, self.batch_size, keep, self.mesh, title, batches)
+        parts.save(path, to_arrays(found))
+        shutil.rmtree(batches, ignore_errors=True)
         return found
 
 
@@ -131,14 +137,23 @@ OTHER_SPLITS = {'test': 'train', 'train': 'test'}
 
 
 def extract(
-    by: Extractor, data: datasets.Images, batch_size: int, keep: int, mesh: Mesh, name: str
+    by: Extractor,
+    data: datasets.Images,
+    batch_size: int,
+    keep: int,
+    mesh: Mesh,
+    name: str,
+    directory: pathlib.Path | None = None,
 ) -> FeatureSet:
-    """Features of every image, batch by batch over all devices, and moments that need no more."""
+    """Features of every image, batch by batch over all devices, and moments that need no more.
+
+    Those of batches are kept in `directory`, if there is one, for the case of an interruption.
+    """
     total, features, logits, kept = None, [], [], 0
     with tqdm(total=len(data), unit='image', desc=f'features of {name}', dynamic_ncols=True) as bar:
-        for batch in datasets.epoch(data, batch_size):
-            outputs = by.run(by.params, sharding.split(mesh, batch['image']))
-            new = [np.asarray(output)[batch['mask']] for output in outputs]
+        for i, batch in enumerate(datasets.epoch(data, batch_size)):
+            of_batch = functools.partial(_features, by, batch, mesh)
+            new = list(parts.keep(directory, i, of_batch).values())
             moments = evaluation.moments(new[0])
             total = evaluation.merge(total, moments) if total else moments
             if kept < keep:
@@ -147,6 +162,12 @@ def extract(
                 kept += len(features[-1])
             bar.update(len(new[0]))
     return FeatureSet(total, np.concatenate(features), np.concatenate(logits))
+
+
+def _features(by, batch, mesh):
+    outputs = by.run(by.params, sharding.split(mesh, batch['image']))
+    kept = [np.asarray(output)[batch['mask']] for output in outputs]
+    return dict(zip(('features', 'logits'), kept, strict=True))
 
 
 def compare(
@@ -189,20 +210,12 @@ def fingerprint(by: Extractor, data: datasets.Images, keep: int) -> str:
     return digest.hexdigest()
 
 
-def save(path: pathlib.Path, found: FeatureSet) -> None:
-    """Replaces the file at once, so that a crash leaves none or a whole one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.draft_{path.name}')
-    arrays = {**found.moments._asdict(), 'features': found.features, 'logits': found.logits}
-    np.savez(draft, **arrays)
-    draft.replace(path)
+def to_arrays(found: FeatureSet) -> parts.Arrays:
+    """For a file."""
+    return {**found.moments._asdict(), 'features': found.features, 'logits': found.logits}
 
 
-def load(path: pathlib.Path) -> FeatureSet | None:
-    """What `save` wrote; None if the file is damaged, and to be made again."""
-    try:
-        with np.load(path) as file:
-            moments = Moments(int(file['count']), file['mean'], file['scatter'])
-            return FeatureSet(moments, file['features'], file['logits'])
-    except torch_zip.BROKEN:
-        return None
+def from_arrays(arrays: parts.Arrays) -> FeatureSet:
+    """What `to_arrays` was given."""
+    moments = Moments(int(arrays['count']), arrays['mean'], arrays['scatter'])
+    return FeatureSet(moments, arrays['features'], arrays['logits'])

@@ -1,14 +1,19 @@
-"""Evaluation: what `--mode=eval` measures of a checkpoint, for `eval/<step>/` and the terminal."""
+"""Evaluation: what `--mode=eval` measures of checkpoints, for `eval/<step>/` and the terminal.
+
+What a batch was found to be is kept in `eval/<step>/parts/` (parts.py), so that an evaluation that
+was interrupted ends, by the same command, with the numbers of one that was not. Seconds cannot be
+the same: rates are in `rates.json`, and all other numbers in `metrics.json`.
+"""
 
 import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -16,14 +21,18 @@ from tqdm import tqdm
 
 import bits_per_dim
 import datasets
+import exhibits
 import images
+import parts
 import quality
+import report
 import run_lib
 import sharding
 import workdirs
+from bits_per_dim import BitsPerDim
+from choices import InputError
 from experiment import (
     Classifier,
-    Experiment,
     ScoreModel,
     create_class_scores,
     create_experiment,
@@ -32,128 +41,250 @@ from experiment import (
 from quality import Quality
 from samplers import create_sampler
 
+WAIT_SECONDS = 2.0  # between looks for a checkpoint that is still to come
+# Of these the most is best; of all other numbers the least.
+HIGHER_IS_BETTER = ('accuracy', 'precision', 'recall', 'density', 'coverage', 'score')
+Found = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What measures have in common: a config, what it makes, and the images they are of."""
+
+    config: ConfigDict
+    experiment: ScoreModel | Classifier
+    mesh: Mesh
+    test_images: datasets.Images
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The parameters that are measured, and where their numbers and pictures go."""
+
+    params: Any
+    directory: pathlib.Path
+    checksum: int
+
+
+# Numbers, and rates in images a second.
+Measure = Callable[[Checkpoint], tuple[Found, Found]]
+
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Measures what config.eval asks for at one checkpoint, for `eval/<step>/` and the terminal."""
+    """Measures what config.eval asks for, of the checkpoints that it names."""
     mesh = sharding.create_mesh()
+    check_range(config)
     experiment = create_experiment(config)
-    measures = create_measures(config, experiment, mesh, workdir)
-    state = run_lib.restore(config, workdir, experiment, mesh)
-    directory = workdir / 'eval' / str(int(state.step))
+    evaluation = Evaluation(config, experiment, mesh, run_lib.load_images(config, 'test'))
+    measures = create_measures(evaluation, workdir)
+    found = {}
+    for step in steps(config, workdir):
+        state = run_lib.restore(config, workdir, experiment, mesh, step)
+        step = int(state.step)
+        found[step] = evaluate_one(step, state.ema_params, measures, workdir / 'eval' / str(step))
+        print(table(found[step]))
+    if config.eval.best_by:
+        print(best(found, config.eval.best_by))
+    if found:
+        print(f'Pictures and numbers are in {workdir / "eval"}, and in {report.write(workdir)}')
+
+
+def evaluate_one(step: int, params: Any, measures: list[Measure], directory: pathlib.Path) -> Found:
+    """Numbers and rates of one checkpoint, which are put in its directory."""
     directory.mkdir(parents=True, exist_ok=True)
-    found: dict[str, Any] = {'step': int(state.step)}
+    checkpoint = Checkpoint(params, directory, int(parts.checksum(params)))
+    numbers, rates = {'step': step}, {}
     for measure in measures:
-        found |= measure(state.ema_params, directory)
-    workdirs.write_json(directory / 'metrics.json', found)
-    print(table(found))
-    print(f'Pictures and numbers are in {directory}')
+        more_numbers, more_rates = measure(checkpoint)
+        numbers |= more_numbers
+        rates |= more_rates
+    workdirs.write_json(directory / 'rates.json', rates)
+    workdirs.write_json(directory / 'metrics.json', numbers)
+    return numbers | rates
 
 
-Measure = Callable[[Any, pathlib.Path], dict[str, float]]
+# Which checkpoints
 
 
-def create_measures(
-    config: ConfigDict, experiment: ScoreModel | Classifier, mesh: Mesh, workdir: pathlib.Path
-) -> list[Measure]:
+def check_range(config: ConfigDict) -> None:
+    """Raises InputError for fields of config.eval that name no checkpoints."""
+    fields = config.eval
+    if len(fields.checkpoints) not in (0, 2):
+        raise InputError(
+            f'eval.checkpoints: {fields.checkpoints}; the first and the last step, or () needed'
+        )
+    if fields.checkpoints and fields.checkpoint is not None:
+        raise InputError(
+            f'eval.checkpoint: {fields.checkpoint}, and eval.checkpoints: {fields.checkpoints}; '
+            'one of them is to be None or ()'
+        )
+    if fields.wait < 0:
+        raise InputError(f'eval.wait: {fields.wait}; at least 0 seconds needed')
+    if fields.wait and not fields.checkpoints:
+        raise InputError(f'eval.wait: {fields.wait} seconds, and no eval.checkpoints to wait for')
+
+
+def steps(config: ConfigDict, workdir: pathlib.Path) -> Iterator[int | None]:
+    """The steps of config.eval, as their checkpoints appear; None is the newest.
+
+    Raises InputError if there are none, and if eval.wait seconds bring no more before the last.
+    """
+    fields = config.eval
+    if not fields.checkpoints:
+        yield fields.checkpoint
+        return
+    workdirs.check_same_run(workdir, config.to_dict())
+    first, last = fields.checkpoints
+    after, since = first - 1, time.monotonic()
+    while after < last:
+        with run_lib.open_checkpoints(config, workdir, read_only=True) as checkpoints:
+            known = checkpoints.steps()
+        following = [step for step in known if after < step <= last]
+        if following:
+            after = following[0]
+            yield after
+            since = time.monotonic()
+        elif after >= first and not fields.wait:
+            return
+        elif time.monotonic() - since >= fields.wait:
+            raise InputError(
+                f'eval.checkpoints: none of steps {after + 1} to {last} within {fields.wait:g} '
+                f'seconds (eval.wait); there are: {known}'
+            )
+        else:
+            time.sleep(WAIT_SECONDS)
+
+
+def best(found: dict[int, Found], name: str) -> str:
+    """One line on the checkpoint that is best by one number."""
+    values = {step: numbers[name] for step, numbers in found.items() if name in numbers}
+    if not values:
+        known = sorted(set().union(*found.values())) if found else []
+        raise InputError(f'eval.best_by: nothing measured is named {name!r}; there are: {known}')
+    choice = max if any(word in name for word in HIGHER_IS_BETTER) else min
+    step = choice(values, key=values.get)
+    return f'Best by {name}: step {step}, {values[step]:.4g}'
+
+
+# What is measured
+
+
+def create_measures(evaluation: Evaluation, workdir: pathlib.Path) -> list[Measure]:
     """What config.eval asks for; raises InputError if that does not go together."""
+    config, experiment, mesh = evaluation.config, evaluation.experiment, evaluation.mesh
     run_lib.check_batch_sizes(mesh, config, 'eval.batch_size')
-    measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
+    measures = [test_loss_measure(evaluation)] if config.eval.loss else []
     if isinstance(experiment, Classifier):
-        return [*measures, accuracy_measure(config, experiment, mesh)]
+        return [*measures, accuracy_measure(evaluation)]
     run_lib.check_batch_sizes(mesh, config, 'sampling.batch_size')
     if config.eval.bpd:
-        measures.append(bits_per_dim_measure(config, experiment, mesh))
+        measures.append(bits_per_dim_measure(evaluation))
     judge = create_quality(config, experiment, mesh, workdir)
     for method in config.eval.samplers:
-        measures.append(sampler_measure(config, experiment, mesh, method, judge))
+        measures.append(sampler_measure(evaluation, method, judge))
     if judge:
-        measures.append(lambda params, directory: judge.floor(num_eval_samples(config)))
+        measures.append(lambda _: (judge.floor(num_eval_samples(config)), {}))
+    if config.eval.exhibits:
+        measures.append(exhibits_measure(evaluation))
     return measures
 
 
-def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
+def test_loss_measure(evaluation: Evaluation) -> Measure:
     """The training objective on the whole test split."""
-    loss = create_loss(config, experiment)
-    data = run_lib.load_images(config, 'test')
-    run = jax.jit(lambda params, key, batch: loss(params, key, batch, False))
+    loss = create_loss(evaluation.config, evaluation.experiment)
+    run = jax.jit(lambda params, key, batch: {'loss': loss(params, key, batch, False)})
 
-    def measure(params, directory):
-        losses = over_images(config, data, mesh, 'loss', lambda key, batch: run(params, key, batch))
-        return {'test_loss': losses.mean(), 'test_loss_standard_error': standard_error(losses)}
+    def measure(checkpoint):
+        found = over_test_images(evaluation, checkpoint, 'loss', run, [])['loss']
+        return {'test_loss': found.mean(), 'test_loss_standard_error': standard_error(found)}, {}
 
     return measure
 
 
-def accuracy_measure(config: ConfigDict, classifier: Classifier, mesh: Mesh) -> Measure:
+def accuracy_measure(evaluation: Evaluation) -> Measure:
     """Accuracy and cross-entropy on the test split, clean and at eval.noise_levels."""
-    class_scores = jax.jit(create_class_scores(config, classifier))
-    data = run_lib.load_images(config, 'test')
-    run_lib.check_labels(config, classifier, data)
+    config, classifier = evaluation.config, evaluation.experiment
+    class_scores = create_class_scores(config, classifier)
+    run_lib.check_labels(config, classifier, evaluation.test_images)
     names = ['clean', *[f't={level:g}T' for level in config.eval.noise_levels]]
 
-    def scores(params, key, batch):
+    @jax.jit
+    def run(params, key, batch):
         found = class_scores(params, key, batch)
-        return jnp.stack([found.correct, found.cross_entropy]).transpose(2, 0, 1)
+        return {'accuracy': found.correct.T, 'cross_entropy': found.cross_entropy.T}
 
-    def measure(params, directory):
-        run = functools.partial(scores, params)
-        means = over_images(config, data, mesh, 'accuracy', run).mean(0)
+    def measure(checkpoint):
+        found = over_test_images(evaluation, checkpoint, 'accuracy', run, ['noise_levels'])
         return {
             f'{kind}_{name}': value
-            for kind, row in zip(('accuracy', 'cross_entropy'), means, strict=True)
-            for name, value in zip(names, row, strict=True)
-        }
+            for kind, rows in found.items()
+            for name, value in zip(names, rows.mean(0, dtype=np.float64), strict=True)
+        }, {}
 
     return measure
 
 
-def bits_per_dim_measure(config: ConfigDict, experiment: ScoreModel, mesh: Mesh) -> Measure:
+def bits_per_dim_measure(evaluation: Evaluation) -> Measure:
     """Bits per dimension of the first images of the test split."""
-    run = jax.jit(bits_per_dim.create(config, experiment))
-    data = run_lib.load_images(config, 'test')
-    num = min(config.eval.num_bpd_images or len(data), len(data))
-    key = jax.random.key(config.seed)
+    config = evaluation.config
+    of_batch = bits_per_dim.create(config, evaluation.experiment)
+    key, data = jax.random.key(config.seed), evaluation.test_images
+    first = dataclasses.replace(
+        data, length=min(config.eval.num_bpd_images or len(data), len(data))
+    )
+    evaluation = dataclasses.replace(evaluation, test_images=first)
 
-    def measure(params, directory):
-        found = over_images(
-            config,
-            dataclasses.replace(data, length=num),
-            mesh,
-            'bits/dim',
-            lambda _, batch: run(params, key, batch, batch['index']),
-        )
-        arrays = {name: a for name, a in found._asdict().items() if a is not None}
-        np.savez(
-            directory / 'bits_per_dim.npz', bits_per_dim=found.by_draw.mean(axis=(1, 2)), **arrays
-        )
-        return bits_per_dim.summary(found, config.eval.divergence)
+    @jax.jit
+    def run(params, _, batch):
+        found = of_batch(params, key, batch, batch['index'])
+        return {name: array for name, array in found._asdict().items() if array is not None}
+
+    def measure(checkpoint):
+        arrays = over_test_images(evaluation, checkpoint, 'bits_per_dim', run, bits_per_dim.FIELDS)
+        means = arrays['by_draw'].mean(axis=(1, 2))
+        np.savez(checkpoint.directory / 'bits_per_dim.npz', bits_per_dim=means, **arrays)
+        found = BitsPerDim(**{**dict.fromkeys(BitsPerDim._fields), **arrays})
+        return bits_per_dim.summary(found, config.eval.divergence), {}
 
     return measure
 
 
-def sampler_measure(
-    config: ConfigDict,
-    experiment: ScoreModel,
-    mesh: Mesh,
-    method: str,
-    judge: Quality | None,
-) -> Measure:
-    """Samples by one method, their rate without compilation, their evaluations, their quality."""
-    draw = create_sampler(config, experiment, method)
+def sampler_measure(evaluation: Evaluation, method: str, judge: Quality | None) -> Measure:
+    """Samples by one method, their evaluations, their quality, and their rate once compiled."""
+    config, model, mesh = evaluation.config, evaluation.experiment, evaluation.mesh
+    draw = create_sampler(config, model, method)
     num = num_eval_samples(config)
 
-    def measure(params, directory):
-        drawn, seconds = run_lib.draw_samples(config, draw, params, mesh, method, num)
-        shown = drawn.x[: config.sampling.num_samples]
-        run_lib.save_grid(directory / f'samples_{method}.png', experiment, shown)
-        found = {
-            f'{method}_samples_per_second': len(drawn.x) / seconds,
-            f'{method}_nfe': drawn.nfe.mean(),
-        }
+    def measure(checkpoint):
+        directory = parts_directory(
+            evaluation, checkpoint, method, config.sampling.to_dict() | {'num_samples': num}
+        )
+        drawn = run_lib.draw_samples(
+            config, model, draw, checkpoint.params, mesh, method, num, directory
+        )
+        shown = images.grid(drawn.pixels[: config.sampling.num_samples])
+        images.save_png(checkpoint.directory / f'samples_{method}.png', shown)
+        numbers = {f'{method}_nfe': drawn.nfe.mean(dtype=np.float64)}
         if judge:
-            pixels = np.asarray(images.to_uint8(drawn.x, experiment.centered))
-            found |= judge.of_samples(method, pixels)
-        return found
+            numbers |= judge.of_samples(method, drawn.pixels, checkpoint.directory / 'parts')
+        return numbers, {f'{method}_samples_per_second': num / drawn.seconds}
+
+    return measure
+
+
+def exhibits_measure(evaluation: Evaluation) -> Measure:
+    """Pictures for the report: no numbers."""
+    config, model = evaluation.config, evaluation.experiment
+    draw = jax.jit(exhibits.create(config, model))
+    train_images = run_lib.load_images(config, 'train')
+
+    def measure(checkpoint):
+        directory = parts_directory(evaluation, checkpoint, 'exhibits', config.sampling.to_dict())
+        ends = evaluation.test_images.gather(exhibits.ENDS % len(evaluation.test_images))
+        key = jax.random.key(config.seed)
+        found = parts.keep(directory, 0, lambda: jax.device_get(draw(checkpoint.params, key, ends)))
+        exhibits.write(checkpoint.directory, found, train_images)
+        return {}, {}
 
     return measure
 
@@ -179,21 +310,52 @@ def create_quality(
     )
 
 
-def over_images(
-    config: ConfigDict, data: datasets.Images, mesh: Mesh, name: str, function: Callable
-) -> Any:
-    """`function(key, batch)`, arrays [batch, ...], of every image once, in order, with a progress
-    bar. A batch has the indices of its images besides."""
+# Batch by batch
+
+
+def over_test_images(
+    evaluation: Evaluation,
+    checkpoint: Checkpoint,
+    name: str,
+    function: Callable,
+    fields: Sequence[str],
+) -> parts.Arrays:
+    """`function(params, key, batch)`, arrays [batch, ...] by name, of every image once, in order.
+
+    A batch has the indices of its images besides. `fields` of config.eval are those that the
+    arrays depend on, besides the size of a batch.
+    """
+    config, data = evaluation.config, evaluation.test_images
     key = jax.random.key(config.seed)
+    given = {field: config.eval[field] for field in ('batch_size', *fields)}
+    directory = parts_directory(evaluation, checkpoint, name, given | {'images': len(data)})
+
+    def of_batch(i, batch, mask):
+        placed = sharding.split(evaluation.mesh, batch)
+        values = function(checkpoint.params, jax.random.fold_in(key, i), placed)
+        return {name: np.asarray(array)[mask] for name, array in values.items()}
+
     results = []
     with tqdm(total=len(data), unit='image', desc=name, dynamic_ncols=True) as bar:
         for i, batch in enumerate(datasets.epoch(data, config.eval.batch_size)):
             mask = batch.pop('mask')
             batch['index'] = i * len(mask) + np.arange(len(mask))
-            values = function(jax.random.fold_in(key, i), sharding.split(mesh, batch))
-            results.append(jax.tree.map(lambda a, kept=mask: np.asarray(a)[kept], values))
+            results.append(parts.keep(directory, i, functools.partial(of_batch, i, batch, mask)))
             bar.update(mask.sum())
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+    return {name: np.concatenate([part[name] for part in results]) for name in results[0]}
+
+
+def parts_directory(
+    evaluation: Evaluation, checkpoint: Checkpoint, name: str, given: dict[str, Any]
+) -> pathlib.Path:
+    """Where the parts of a result lie that depends on what is given, the parameters and the run.
+
+    What else is fixed for a run need not be told apart; see workdirs.py.
+    """
+    fingerprint = parts.fingerprint(
+        given, devices=evaluation.mesh.size, checksum=checkpoint.checksum
+    )
+    return checkpoint.directory / 'parts' / f'{name}_{fingerprint}'
 
 
 def standard_error(values: np.ndarray) -> float:

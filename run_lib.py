@@ -3,26 +3,29 @@
 A workdir holds `config.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
 """
 
+import functools
 import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh
+from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
 import cost
 import datasets
 import images
+import parts
 import plots
 import published
-import sampling
+import report
 import sharding
 import training
 import workdirs
@@ -100,7 +103,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
                 draw_if_due(step, state.ema_params, workdir / 'samples')
                 if is_due(step, fields.checkpoint_every, fields.num_steps):
                     checkpoints.save(state)
-    plots.training_curves(workdir / 'logs' / 'metrics.jsonl', workdir / 'curves.png')
+    curves = plots.training_curves(metrics.read(workdir / 'logs' / 'metrics.jsonl'))
+    plots.save(curves, workdir / 'curves.png')
+    print(f'Curves and grids of samples are in {report.write(workdir)}')
 
 
 def create_grid_drawer(
@@ -156,6 +161,14 @@ def is_due(step: int, period: int, last: int) -> bool:
 # Sampling
 
 
+class Drawn(NamedTuple):
+    """Samples in 8 bits, their evaluations, and the seconds they took once compiled."""
+
+    pixels: UInt8[np.ndarray, 'num height width channels']
+    nfe: Int[np.ndarray, 'num']
+    seconds: float
+
+
 def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Draws images from a checkpoint, to `samples/<step>_<method>.png` and `.npz`."""
     mesh = sharding.create_mesh()
@@ -168,41 +181,63 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     method = config.sampling.method
     draw = create_sampler(config, experiment, method)
     state = restore(config, workdir, experiment, mesh)
-    num = config.sampling.num_samples
-    drawn, seconds = draw_samples(config, draw, state.ema_params, mesh, method, num)
+    drawn = draw_samples(config, experiment, draw, state.ema_params, mesh, method)
     stem = workdir / 'samples' / f'{int(state.step):07d}_{method}'
-    save_grid(stem.with_suffix('.png'), experiment, drawn.x)
-    pixels = np.asarray(images.to_uint8(drawn.x, experiment.centered))
-    np.savez_compressed(stem.with_suffix('.npz'), samples=pixels, nfe=drawn.nfe)
-    print(f'{len(pixels)}: {seconds:.1f} s, {drawn.nfe.mean():.0f} evaluations each; {stem}.png')
+    images.save_png(stem.with_suffix('.png'), images.grid(drawn.pixels))
+    np.savez_compressed(stem.with_suffix('.npz'), samples=drawn.pixels, nfe=drawn.nfe)
+    report.write(workdir)
+    tell_drawn(drawn, stem)
+
+
+def tell_drawn(drawn: Drawn, stem: pathlib.Path) -> None:
+    """One line on what was drawn."""
+    num, nfe = len(drawn.pixels), drawn.nfe.mean()
+    print(f'{num}: {drawn.seconds:.1f} s, {nfe:.0f} evaluations each; {stem}.png')
 
 
 def draw_samples(
     config: ConfigDict,
+    model: ScoreModel,
     draw: Callable,
     params: Any,
     mesh: Mesh,
     name: str,
     num: int | None = None,
-) -> tuple[sampling.Samples, float]:
-    """Samples by `draw(params, key, indices)`, batch by batch, and their seconds once compiled.
+    directory: pathlib.Path | None = None,
+) -> Drawn:
+    """Samples by `draw(params, key, indices)`, batch by batch.
 
-    `num` of them, or as many as config.sampling says.
+    `num` of them, or as many as config.sampling says. Batches that are in `directory` are not drawn
+    again, and others are put there.
     """
     num = num or config.sampling.num_samples
     size = min(config.sampling.batch_size, math.ceil(num / mesh.size) * mesh.size)
     key = jax.random.key(config.seed)
-    tqdm.write(f'{name}: compiling ...')
-    run = jax.jit(draw, out_shardings=sharding.by_batch(mesh))
-    run = run.lower(params, key, np.arange(size)).compile()
-    batches, started = [], time.perf_counter()
+
+    def in_8_bits(params, key, indices):
+        drawn = draw(params, key, indices)
+        return {'pixels': images.to_uint8(drawn.x, model.centered), 'nfe': drawn.nfe}
+
+    @functools.cache
+    def compiled():
+        tqdm.write(f'{name}: compiling ...')
+        run = jax.jit(in_8_bits, out_shardings=sharding.by_batch(mesh))
+        return run.lower(params, key, np.arange(size)).compile()
+
+    def of_batch(i):
+        run = compiled()
+        indices = np.arange(i * size, (i + 1) * size)
+        drawn, seconds = timed(lambda: jax.device_get(run(params, key, indices)))
+        return {**drawn, 'seconds': np.float64(seconds)}
+
+    batches = []
     with tqdm(total=num, unit='image', desc=name, dynamic_ncols=True) as bar:
         for i in range(math.ceil(num / size)):
-            indices = np.arange(i * size, (i + 1) * size)
-            batches.append(jax.device_get(run(params, key, indices)))
+            batches.append(parts.keep(directory, i, functools.partial(of_batch, i)))
             bar.update(min(size, num - i * size))
-    seconds = (time.perf_counter() - started) * num / (len(batches) * size)
-    return jax.tree.map(lambda *a: np.concatenate(a)[:num], *batches), seconds
+    pixels, nfe = (np.concatenate([b[of] for b in batches])[:num] for of in ('pixels', 'nfe'))
+    seconds = sum(batch['seconds'] for batch in batches)
+    return Drawn(pixels, nfe, float(seconds) * num / (len(batches) * size))
 
 
 # Published checkpoints
@@ -259,22 +294,30 @@ def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
 
 
 def restore(
-    config: ConfigDict, workdir: pathlib.Path, experiment: Experiment, mesh: Mesh
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    experiment: Experiment,
+    mesh: Mesh,
+    step: int | None = None,
 ) -> TrainState:
-    """The state at config.eval.checkpoint, or the newest one."""
+    """The state at `step`, or at config.eval.checkpoint, or the newest one."""
     workdirs.check_same_run(workdir, config.to_dict())
     abstract = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding.copied(mesh)),
         jax.eval_shape(lambda: create_state(config, experiment)),
     )
-    with open_checkpoints(config, workdir) as checkpoints:
-        return checkpoints.restore(abstract, config.eval.checkpoint)
+    with open_checkpoints(config, workdir, read_only=True) as checkpoints:
+        return checkpoints.restore(abstract, config.eval.checkpoint if step is None else step)
 
 
-def open_checkpoints(config: ConfigDict, workdir: pathlib.Path) -> Checkpoints:
+def open_checkpoints(
+    config: ConfigDict, workdir: pathlib.Path, read_only: bool = False
+) -> Checkpoints:
     """The checkpoints of a workdir, kept as config.training says."""
     fields = config.training
-    return Checkpoints(workdir / 'checkpoints', fields.keep_checkpoints, fields.keep_every)
+    return Checkpoints(
+        workdir / 'checkpoints', fields.keep_checkpoints, fields.keep_every, read_only
+    )
 
 
 def load_images(config: ConfigDict, split: str) -> datasets.Images:

@@ -16,6 +16,7 @@ import classifiers
 import conditioning
 import datasets
 import images
+import report
 import run_lib
 import sharding
 from choices import InputError
@@ -53,13 +54,13 @@ def sample_class(config: ConfigDict, workdir: pathlib.Path, model: ScoreModel, m
     num_classes = model.num_classes or classifier.network.num_classes
     state = run_lib.restore(config, workdir, model, mesh)
     given = Given(state.ema_params, params)
-    drawn, seconds = run_lib.draw_samples(config, draw, given, mesh, 'class')
-    labels = np.asarray(conditioning.labels(config, num_classes)(jnp.arange(len(drawn.x))))
-    pixels = np.asarray(images.to_uint8(drawn.x, model.centered))
+    drawn = run_lib.draw_samples(config, model, draw, given, mesh, 'class')
+    pixels = drawn.pixels
+    labels = np.asarray(conditioning.labels(config, num_classes)(jnp.arange(len(pixels))))
     found = {'samples': pixels, 'labels': labels, 'nfe': drawn.nfe}
     columns = num_classes if config.task.label is None and num_classes <= 20 else None
     stem = write(workdir, int(state.step), 'class', images.grid(pixels, columns), found)
-    print(f'{len(pixels)}: {seconds:.1f} s, {drawn.nfe.mean():.0f} evaluations each; {stem}.png')
+    run_lib.tell_drawn(drawn, stem)
     if classifier is not None:
         seen = images.to_float(jnp.asarray(pixels), model.centered)
         log_probs = jax.jit(classifier.class_log_probs(params))(seen, jnp.zeros(len(seen)))
@@ -79,10 +80,9 @@ def sample_measured(
     originals, y = load_measurements(config, model, measured)
     state = run_lib.restore(config, workdir, model, mesh)
     given, num = Given(state.ema_params, y=y), len(y) * task.samples_each
-    drawn, seconds = run_lib.draw_samples(config, draw, given, mesh, task.name, num)
+    drawn = run_lib.draw_samples(config, model, draw, given, mesh, task.name, num)
 
-    pixels = np.asarray(images.to_uint8(drawn.x, model.centered))
-    pixels = pixels.reshape(len(y), task.samples_each, *model.image_shape)
+    pixels = drawn.pixels.reshape(len(y), task.samples_each, *model.image_shape)
     shown = np.asarray(images.to_uint8(measured.measurement.picture(y), model.centered))
     columns = [shown[:, None], pixels]
     found = {'samples': pixels, 'measurements': y, 'nfe': drawn.nfe}
@@ -91,7 +91,7 @@ def sample_measured(
     rows = np.concatenate(columns, axis=1)
     sheet = images.grid(rows.reshape(-1, *model.image_shape), rows.shape[1])
     stem = write(workdir, int(state.step), f'{task.name}_{task.method}', sheet, found)
-    print(f'{num}: {seconds:.1f} s, {drawn.nfe.mean():.0f} evaluations each; {stem}.png')
+    run_lib.tell_drawn(drawn, stem)
 
 
 def load_array(config: ConfigDict) -> np.ndarray | None:
@@ -167,4 +167,5 @@ def write(
     stem = workdir / 'samples' / f'{step:07d}_{name}'
     images.save_png(stem.with_suffix('.png'), sheet)
     np.savez_compressed(stem.with_suffix('.npz'), **arrays)
+    report.write(workdir)
     return stem

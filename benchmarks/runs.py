@@ -15,7 +15,9 @@ def row(workdir: pathlib.Path) -> str:
     """The newest evaluation of one run."""
     config = json.loads((workdir / 'config.json').read_text())
     newest = max((workdir / 'eval').iterdir(), key=lambda path: int(path.name))
-    found = json.loads((newest / 'metrics.json').read_text())
+    found = {}
+    for name in ('metrics.json', 'rates.json'):
+        found |= json.loads((newest / name).read_text())
     rates = [
         r['steps_per_second']
         for r in metrics.read(workdir / 'logs' / 'metrics.jsonl')[1:]

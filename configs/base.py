@@ -290,9 +290,10 @@ def task() -> dict:
 def evaluation() -> dict:
     """What --mode=eval measures, on the moving average of the parameters."""
     return {
-        'checkpoint': placeholder(int),  # step; None: the newest
+        **evaluated(),
         'batch_size': 64,
         'loss': True,  # the training objective on the test split
+        'exhibits': True,  # pictures for the report: denoising, interpolation, neighbours
         'bpd': True,  # bits per dimension of dequantised test images
         'num_bpd_images': 0,  # the first of the test split; 0: all
         't_min': placeholder(float),  # earliest time of the likelihood; None: the SDE's
@@ -319,10 +320,20 @@ def evaluation() -> dict:
     }
 
 
+def evaluated() -> dict:
+    """Which checkpoints --mode=eval measures."""
+    return {
+        'checkpoint': placeholder(int),  # step; None: the newest. That of --mode=sample too
+        'checkpoints': (),  # (first, last): all of these steps, in place of one
+        'wait': 0.0,  # seconds for the next of them to appear, if training is under way
+        'best_by': placeholder(str),  # name of a number: which checkpoint is best by it
+    }
+
+
 def classifier_evaluation() -> dict:
     """What --mode=eval measures of a classifier, on the moving average of the parameters."""
     return {
-        'checkpoint': placeholder(int),  # step; None: the newest
+        **evaluated(),
         'batch_size': 64,
         'loss': True,  # the training objective on the test split
         # Accuracy and cross-entropy on the test split: on clean images, and at these times over T.

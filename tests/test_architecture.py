@@ -10,8 +10,8 @@ LAYERS = [
     {'main'},
     {'run_tasks', 'run_eval'},
     {'run_lib'},
-    {'quality', 'conditioning'},
-    {'samplers', 'bits_per_dim', 'extractors'},
+    {'quality', 'conditioning', 'report'},
+    {'samplers', 'bits_per_dim', 'extractors', 'exhibits'},
     {'classifiers'},
     {
         'experiment',
@@ -22,6 +22,7 @@ LAYERS = [
         'published',
         'datasets',
         'sharding',
+        'parts',
     },
     {
         'training',
@@ -48,7 +49,6 @@ LAYERS = [
 ]
 # Within a layer these, and only these, import each other.
 BESIDE = {
-    ('plots', 'metrics'),
     ('cost', 'models'),
     ('torch_legacy', 'torch_zip'),
     ('bounds', 'losses'),
@@ -93,6 +93,7 @@ READ_CONFIGS = {
     'quality',
     'samplers',
     'bits_per_dim',
+    'exhibits',
     'extractors',
     'classifiers',
     'experiment',
