@@ -39,5 +39,6 @@ def get_config():
     config.sampling.batch_size = 2
     config.eval.batch_size = 64
     config.eval.bpd = False
+    config.eval.exhibits = False
     config.eval.samplers = ()
     return config

@@ -51,14 +51,14 @@ def measured():
     batches = [
         run(params, key, data.gather(np.arange(i, i + 8)), jnp.arange(i, i + 8)) for i in (0, 3)
     ]
-    measure = run_eval.bits_per_dim_measure(config, model, sharding.create_mesh())
-    return batches, measure, params
+    evaluation = run_eval.Evaluation(config, model, sharding.create_mesh(), data)
+    return batches, run_eval.bits_per_dim_measure(evaluation), params
 
 
 def test_every_image_counts_when_the_batch_size_does_not_divide(tmp_path):
     """Images 8 to 10 are those of a batch from 3 on: what is drawn for an image is its own."""
     (first, other), measure, params = measured()
-    found = measure(params, tmp_path)
+    found, _ = measure(run_eval.Checkpoint(params, tmp_path, 0))
     arrays = np.load(tmp_path / 'bits_per_dim.npz')
     assert found['bits_per_dim_images'] == 11
     for name in first._fields:

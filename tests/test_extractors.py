@@ -4,17 +4,14 @@ import hashlib
 import types
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import extractors
-import run_lib
 import sharding
-import workdirs
 from choices import InputError
 from models import inception
-from tests import golden, inception_reference, networks, tiny_classifier, torch_writer
+from tests import golden, inception_reference, tiny_classifier, torch_writer
 
 
 def create(name, shape=(8, 8, 1), classifier_workdir=None, inception_weights=None):
@@ -28,14 +25,7 @@ def create(name, shape=(8, 8, 1), classifier_workdir=None, inception_weights=Non
 def classifier_workdir(tmp_path_factory):
     """A run of a classifier whose parameters are random."""
     workdir = tmp_path_factory.mktemp('classifier')
-    config = tiny_classifier.get_config()
-    workdirs.claim(workdir, config.to_dict())
-    experiment = run_lib.create_experiment(config)
-    state = networks.randomised(jax.eval_shape(lambda: run_lib.create_state(config, experiment)))
-    state = state._replace(step=jnp.int32(3))
-    with run_lib.open_checkpoints(config, workdir) as checkpoints:
-        checkpoints.save(state)
-    return workdir
+    return random_run.create(workdir, tiny_classifier.get_config(), 3)
 
 
 # The classifier

@@ -14,10 +14,9 @@ import quality
 import run_eval
 import run_lib
 import sharding
-import workdirs
 from choices import InputError
 from extractors import Extractor
-from tests import networks, tiny_classifier, tiny_config
+from tests import random_run, tiny_classifier, tiny_config
 
 SHAPE = (4, 4, 1)
 
@@ -63,9 +62,9 @@ def test_every_image_counts_whatever_the_batch_size(batch_size):
     np.testing.assert_allclose(found.logits, x[:30, 6:], rtol=1e-6)
 
 
-def test_measures_are_those_of_the_features_and_say_whose_they_are(judge):
+def test_measures_are_those_of_the_features_and_say_whose_they_are(judge, tmp_path):
     samples = pictures(2, 40)
-    found = judge.of_samples('pc', samples)
+    found = judge.of_samples('pc', samples, tmp_path / 'samples')
     x, y = (np.float32(a.reshape(len(a), -1)[:, :6]) / 255 for a in (samples, pictures(0, 50)))
     distance = evaluation.frechet_distance(evaluation.fit(x), evaluation.fit(y))
     np.testing.assert_allclose(found['pc_fd_classifier'], distance, rtol=1e-5)
@@ -78,14 +77,16 @@ def test_measures_are_those_of_the_features_and_say_whose_they_are(judge):
     assert found['pc_kd_classifier_standard_error'] > 0
 
 
-def test_the_floor_is_as_many_images_of_the_other_split(judge):
+def test_the_floor_is_as_many_images_of_the_other_split(judge, tmp_path):
     found = judge.floor(40)
-    expected = dataclasses.replace(judge).of_samples('train', pictures(1, 70)[:40])
+    expected = judge.of_samples('train', pictures(1, 70)[:40], tmp_path / 'samples')
+        'train', pictures(1, 70)[:40], tmp_path / 'samples'
+    )
     assert found == expected
 
 
-def test_features_of_data_are_computed_once(judge, monkeypatch):
-    first = judge.of_samples('pc', pictures(2, 40))
+def test_features_of_data_are_computed_once(judge, tmp_path, monkeypatch):
+    first = judge.of_samples('pc', pictures(2, 40), tmp_path / 'samples')
     extracted = []
     extract = quality.extract
 
@@ -94,11 +95,11 @@ def test_features_of_data_are_computed_once(judge, monkeypatch):
         return extract(by, data, *args)
 
     monkeypatch.setattr(quality, 'extract', noted)
-    assert judge.of_samples('pc', pictures(2, 40)) == first
+    assert judge.of_samples('pc', pictures(2, 40), tmp_path / 'samples') == first
     assert extracted == [40]
     (cached,) = judge.cache_dir.glob('*.npz')
     cached.write_bytes(cached.read_bytes()[:500])  # Damaged: made again.
-    assert judge.of_samples('pc', pictures(2, 40)) == first
+    assert judge.of_samples('pc', pictures(2, 40), tmp_path / 'samples') == first
     assert extracted == [40, 50, 40]
 
 
@@ -121,7 +122,7 @@ def test_the_fingerprint_knows_images_network_and_what_is_kept():
 def test_eval_mode_compares_samples_and_the_training_split(tmp_path):
     """The whole way, by networks with random parameters; twice, to the same numbers."""
     for name, config in (('run', tiny_config), ('classifier', tiny_classifier)):
-        random_run(config.get_config(), tmp_path / name)
+        random_run.create(tmp_path / name, config.get_config(), 3)
     config = tiny_config.get_config()
     config.eval.loss = config.eval.bpd = False
     config.eval.samplers = ('pc',)
@@ -160,12 +161,3 @@ def test_what_cannot_be_compared_is_refused(field, value, why, tmp_path, monkeyp
     experiment = run_lib.create_experiment(config)
     with pytest.raises(InputError, match=why):
         run_eval.create_quality(config, experiment, sharding.create_mesh(), tmp_path)
-
-
-def random_run(config, workdir):
-    """A workdir after three steps that never were."""
-    workdirs.claim(workdir, config.to_dict())
-    experiment = run_lib.create_experiment(config)
-    state = networks.randomised(jax.eval_shape(lambda: run_lib.create_state(config, experiment)))
-    with run_lib.open_checkpoints(config, workdir) as checkpoints:
-        checkpoints.save(state._replace(step=jnp.int32(3)))

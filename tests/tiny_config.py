@@ -25,6 +25,7 @@ def get_config():
     config.sampling.batch_size = 4
     config.sampling.rtol = config.sampling.atol = 1e-1
     config.eval.batch_size = 8
+    config.eval.exhibits = False
     config.eval.num_bpd_images = 12
     config.eval.rtol = config.eval.atol = 1e-1
     return config
