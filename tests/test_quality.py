@@ -80,7 +80,7 @@ def test_measures_are_those_of_the_features_and_say_whose_they_are(judge, tmp_pa
 def test_the_floor_is_as_many_images_of_the_other_split(judge, tmp_path):
     found = judge.floor(40)
     expected = judge.of_samples('train', pictures(1, 70)[:40], tmp_path / 'samples')
-        'train', pictures(1, 70)[:40], tmp_path / 'samples'
+    assert found == expected
 
 
 def test_features_of_data_are_computed_once(judge, tmp_path, monkeypatch):
