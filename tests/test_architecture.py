@@ -23,6 +23,7 @@ LAYERS = [
         'datasets',
         'sharding',
     },
+    {'sources', 'sizes'},
     {
         'training',
         'images',
