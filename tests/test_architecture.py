@@ -24,6 +24,7 @@ LAYERS = [
         'sharding',
         'parts',
     },
+    {'sources', 'sizes'},
     {
         'training',
         'images',

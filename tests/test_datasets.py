@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import datasets
+import sources
 
 SHAPE = (4, 6)
 
@@ -160,8 +161,8 @@ def test_folder_without_subfolders_has_no_labels_and_hidden_files_are_no_images(
 
 
 def test_images_are_decoded_once_if_they_fit_in_memory_and_else_every_time(folder, monkeypatch):
-    decoded, decode = [], datasets._decode
-    monkeypatch.setattr(datasets, '_decode', lambda file: decoded.append(file) or decode(file))
+    decoded, decode = [], sources.decode
+    monkeypatch.setattr(sources, 'decode', lambda file: decoded.append(file) or decode(file))
     for limit, times in [(datasets.CACHE_BYTES, 1), (0, 3)]:
         monkeypatch.setattr(datasets, 'CACHE_BYTES', limit)
         images = datasets.load(f'folder:{folder}', 'train', (8, 8), 3)
@@ -390,10 +391,10 @@ def test_items_are_indexed_like_a_list():
 # Errors
 
 
-@pytest.mark.parametrize('limit', [datasets.VERIFY_BYTES, 0], ids=['small', 'large'])
+@pytest.mark.parametrize('limit', [sources.VERIFY_BYTES, 0], ids=['small', 'large'])
 @pytest.mark.parametrize('content', ['truncated', 'empty', 'text', 'dangling'])
 def test_broken_images_are_named_when_a_folder_is_loaded(folder, monkeypatch, limit, content):
-    monkeypatch.setattr(datasets, 'VERIFY_BYTES', limit)
+    monkeypatch.setattr(sources, 'VERIFY_BYTES', limit)
     names = ['cats/0.png', 'cats/1.jpg', 'dogs/7.webp', 'dogs/8.bmp']
     for name in names:
         file = folder / name

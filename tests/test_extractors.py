@@ -11,7 +11,7 @@ import extractors
 import sharding
 from choices import InputError
 from models import inception
-from tests import golden, inception_reference, tiny_classifier, torch_writer
+from tests import golden, inception_reference, random_run, tiny_classifier, torch_writer
 
 
 def create(name, shape=(8, 8, 1), classifier_workdir=None, inception_weights=None):
