@@ -103,6 +103,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
                 draw_if_due(step, state.ema_params, workdir / 'samples')
                 if is_due(step, fields.checkpoint_every, fields.num_steps):
                     checkpoints.save(state)
+    show_training(workdir)
+
+
+def show_training(workdir: pathlib.Path) -> None:
+    """Writes `curves.png` and the report."""
     curves = plots.training_curves(metrics.read(workdir / 'logs' / 'metrics.jsonl'))
     plots.save(curves, workdir / 'curves.png')
     print(f'Curves and grids of samples are in {report.write(workdir)}')
