@@ -22,6 +22,7 @@ from tqdm import tqdm
 import cost
 import datasets
 import images
+import metrics
 import parts
 import plots
 import published
@@ -94,9 +95,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         with ProgressLog(log, start, fields.num_steps, fields.log_every) as progress:
             while step < fields.num_steps:
                 batches, waited = timed(next, stream)
-                state, metrics = run_steps(state, batches)
+                state, found = run_steps(state, batches)
                 step += fields.steps_per_dispatch
-                progress.add(step, metrics._asdict(), waited)
+                progress.add(step, found._asdict(), waited)
                 if is_due(step, fields.eval_every, fields.num_steps):
                     key = jax.random.key(config.seed)
                     progress.add_test_loss(step, test_loss(state.ema_params, key, test_batch))
