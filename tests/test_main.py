@@ -65,6 +65,8 @@ def test_training_leaves_what_the_readme_promises(workdir):
 def test_evaluation_measures_loss_likelihood_and_samplers(workdir):
     printed = program.succeed(CONFIG, '--mode=eval', f'--workdir={workdir}')
     found = json.loads((workdir / 'eval' / '40' / 'metrics.json').read_text())
+    found |= json.loads((workdir / 'eval' / '40' / 'rates.json').read_text())
+    assert (workdir / 'report.html').exists()
     assert found['step'] == 40
     assert found['bits_per_dim_images'] == 12
     assert 0 < found['bits_per_dim'] < 20

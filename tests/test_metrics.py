@@ -63,5 +63,7 @@ def test_curves_are_drawn(tmp_path):
     for step in (1, 2):
         log.write(step, {'loss': 1.0 / step})
     log.close()
-    plots.training_curves(tmp_path / 'metrics.jsonl', tmp_path / 'curves.png')
+    plots.save(
+        plots.training_curves(metrics.read(tmp_path / 'metrics.jsonl')), tmp_path / 'curves.png'
+    )
     assert (tmp_path / 'curves.png').stat().st_size > 1000
