@@ -13,6 +13,8 @@ from jaxtyping import Array
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+import files
+
 Scalars = Mapping[str, Array | float]
 
 
@@ -109,6 +111,5 @@ def read(path: pathlib.Path) -> list[dict]:
 
 def _write_lines(path: pathlib.Path, rows: list[dict]) -> None:
     """Replaces the file at once, so that a crash leaves the old one or the new one."""
-    draft = path.with_suffix('.draft')
-    draft.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-    draft.replace(path)
+    with files.replacing(path) as draft:
+        draft.write_text(''.join(json.dumps(row) + '\n' for row in rows))

@@ -8,8 +8,6 @@ import functools
 import hashlib
 import json
 import pathlib
-import zipfile
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -18,10 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
-Arrays = dict[str, np.ndarray]
+import files
+from sources import BROKEN_NPZ
 
-# What numpy raises for an .npz that is not whole.
-BROKEN = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error)
+Arrays = dict[str, np.ndarray]
 
 
 def keep(directory: pathlib.Path | None, index: int, make: Callable[[], Arrays]) -> Arrays:
@@ -37,11 +35,9 @@ def keep(directory: pathlib.Path | None, index: int, make: Callable[[], Arrays])
 
 
 def save(path: pathlib.Path, arrays: Arrays) -> None:
-    """Replaces the file at once, so that a crash leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.draft_{path.name}')
-    np.savez(draft, **arrays)
-    draft.replace(path)
+    """Puts arrays in place of a file."""
+    with files.replacing(path) as draft:
+        np.savez(draft, **arrays)
 
 
 def load(path: pathlib.Path) -> Arrays | None:
@@ -49,7 +45,7 @@ def load(path: pathlib.Path) -> Arrays | None:
     try:
         with np.load(path) as file:
             return dict(file)
-    except BROKEN:
+    except BROKEN_NPZ:
         return None
 
 

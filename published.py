@@ -24,6 +24,7 @@ import safetensors.numpy
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
+import files
 import torch_legacy
 import torch_names
 import torch_zip
@@ -152,10 +153,8 @@ def write(path: pathlib.Path, step: int, params: Params, ema_params: Params) -> 
     for prefix, tree in (('params', params), ('params_ema', ema_params)):
         flat = flatten_dict(jax.device_get(tree), sep='/')
         arrays |= {f'{prefix}/{name}': np.asarray(value) for name, value in flat.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f'.draft_{path.name}')
-    write_arrays(draft, arrays)
-    draft.replace(path)
+    with files.replacing(path) as draft:
+        write_arrays(draft, arrays)
 
 
 def check_writable(path: pathlib.Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+import files
 import metrics
 import plots
 import workdirs
@@ -37,7 +38,7 @@ STYLE = """
 * { box-sizing: border-box }
 body { margin: 0; background: #f5f7f8; color: var(--ink);
   font: 16px/1.55 system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif }
-header { background: #16262f; color: #fff; padding: 2.4rem 0 2rem }
+header { background: #16262f; color: #fff; padding: 2.4rem 0 3.6rem }
 header p { margin: .3rem 0 0; color: #b9c8d0 }
 header > div, main { max-width: 1040px; margin: 0 auto; padding: 0 1.5rem }
 h1 { font-size: 1.75rem; font-weight: 600; margin: 0 }
@@ -72,9 +73,8 @@ summary { cursor: pointer; color: var(--accent) }
 def write(workdir: pathlib.Path) -> pathlib.Path:
     """Replaces the report of a workdir; its path."""
     path = workdir / 'report.html'
-    draft = path.with_suffix('.draft')
-    draft.write_text(page(workdir), encoding='utf-8')
-    draft.replace(path)
+    with files.replacing(path) as draft:
+        draft.write_text(page(workdir), encoding='utf-8')
     return path
 
 
@@ -101,8 +101,7 @@ def page(workdir: pathlib.Path) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{STYLE}</style></head>
 <body><header><div><h1>{html.escape(title)}</h1>
-<p>{html.escape(str(workdir))} &middot; {size} pixels</p>
-<p>&nbsp;</p></div></header>
+<p>{html.escape(str(workdir))} &middot; {size} pixels</p></div></header>
 <main>{''.join(sections)}</main></body></html>
 """
 

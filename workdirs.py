@@ -7,6 +7,7 @@ import json
 import pathlib
 from typing import Any
 
+import files
 from choices import InputError
 
 # What a workdir's checkpoints depend on, and the fields of it that may change all the same.
@@ -60,7 +61,6 @@ def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
 
 
 def write_json(path: pathlib.Path, content: dict) -> None:
-    """Replaces the file at once, so that a crash leaves the old one or the new one."""
-    draft = path.with_suffix('.draft')
-    draft.write_text(json.dumps(content, indent=2, default=float) + '\n')
-    draft.replace(path)
+    """Puts a dictionary in place of a file."""
+    with files.replacing(path) as draft:
+        draft.write_text(json.dumps(content, indent=2, default=float) + '\n')

@@ -43,7 +43,7 @@ LAYERS = [
         'classification',
     },
     {'solvers'},
-    {'ode', 'keys', 'mixtures', 'measurements'},
+    {'ode', 'keys', 'mixtures', 'measurements', 'files'},
     {'parameterization'},
     {'sde_lib'},
     {'choices'},
