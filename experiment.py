@@ -160,7 +160,6 @@ def _classifier(config: ConfigDict, sde: SDE) -> Classifier:
 SCORE_FIELDS = (
     'sampling',
     'task',
-    'task',
     *[f'training.{name}' for name in ('weighting', 'reduce_mean', 'label_dropout')],
     *[f'training.{name}' for name in ('sample_every', 'num_samples')],
     *[f'eval.{name}' for name in ('bpd', 'num_bpd_images', 't_min', 'divergence', 'num_probes')],

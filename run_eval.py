@@ -83,10 +83,9 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
         step = int(state.step)
         found[step] = evaluate_one(step, state.ema_params, measures, workdir / 'eval' / str(step))
         print(table(found[step]))
+        print(f'Pictures and numbers are in {workdir / "eval"}, and in {report.write(workdir)}')
     if config.eval.best_by:
         print(best(found, config.eval.best_by))
-    if found:
-        print(f'Pictures and numbers are in {workdir / "eval"}, and in {report.write(workdir)}')
 
 
 def evaluate_one(step: int, params: Any, measures: list[Measure], directory: pathlib.Path) -> Found:
@@ -256,9 +255,10 @@ def sampler_measure(evaluation: Evaluation, method: str, judge: Quality | None) 
     num = num_eval_samples(config)
 
     def measure(checkpoint):
-        directory = parts_directory(
-            evaluation, checkpoint, method, config.sampling.to_dict() | {'num_samples': num}
-        )
+        # More samples are further batches of the same size, so that those that are there serve.
+        size = min(num, config.sampling.batch_size)
+        given = config.sampling.to_dict() | {'num_samples': size}
+        directory = parts_directory(evaluation, checkpoint, method, given)
         drawn = run_lib.draw_samples(
             config, model, draw, checkpoint.params, mesh, method, num, directory
         )

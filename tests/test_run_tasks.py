@@ -1,39 +1,26 @@
 """Conditional sampling as users run it: their images, masks and classifiers, and refusals."""
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 
-import experiment
-import run_lib
 import run_tasks
-import sharding
 import workdirs
 from choices import InputError
-from tests import program, tiny_classes, tiny_classifier, tiny_config
+from tests import program, random_run, tiny_classes, tiny_classifier, tiny_config
 
 MASK = np.arange(64).reshape(8, 8) % 3 == 0
 RNG = np.random.default_rng(0)
 
 
-def untrained(path, config):
-    """A workdir with the state before the first step."""
-    workdirs.claim(path, config.to_dict())
-    with run_lib.open_checkpoints(config, path) as checkpoints:
-        state = run_lib.create_state(config, experiment.create_experiment(config))
-        checkpoints.save(jax.device_put(state, sharding.copied(sharding.create_mesh())))
-    return path
-
-
 @pytest.fixture(scope='module')
 def digits(tmp_path_factory):
-    return untrained(tmp_path_factory.mktemp('digits'), tiny_config.get_config())
+    return random_run.create(tmp_path_factory.mktemp('digits'), tiny_config.get_config(), 0)
 
 
 @pytest.fixture(scope='module')
 def judge(tmp_path_factory):
-    return untrained(tmp_path_factory.mktemp('judge'), tiny_classifier.get_config())
+    return random_run.create(tmp_path_factory.mktemp('judge'), tiny_classifier.get_config(), 0)
 
 
 @pytest.fixture(scope='module')
@@ -117,7 +104,9 @@ def test_classes_by_a_classifier(digits, judge, capsys):
 
 def test_classes_by_the_network(tmp_path):
     config = tiny_classes.get_config()
-    _, found = sample(untrained(tmp_path, config), config, name='class', label=7, guidance=2.0)
+    _, found = sample(
+        random_run.create(tmp_path, config, 0), config, name='class', label=7, guidance=2.0
+    )
     assert set(found['labels']) == {7}
     np.testing.assert_array_equal(found['nfe'], 2 * config.sampling.steps)
 
