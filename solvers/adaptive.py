@@ -10,6 +10,7 @@ is the same in all batches, whose programs round differently, times are whole nu
 step sizes are rounded down to a quarter power of two.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import diffrax
@@ -69,32 +70,14 @@ def sample(
     def increment(image_key, s, t):
         key = jax.random.fold_in(image_key, 1)
         path = diffrax.VirtualBrownianTree(t_min, sde.T, tol=unit, shape=shape, key=key)
-        return path.evaluate(s, t)
+        return temperature * path.evaluate(s, t)
 
-    def attempt(now: Progress) -> Progress:
-        is_running = now.left > 0
-        # Images that are done step somewhere, so that s < t for all of them.
-        left = jnp.where(is_running, now.left, UNITS)
-        size = jnp.minimum(now.size, left)
+    def step(x, left, size):
         t, s = (jnp.clip(t_min + unit * units, t_min, sde.T) for units in (left, left - size))
-        noise = temperature * jax.vmap(increment)(image_keys, s, t)
-        euler, heun = _pair(sde, score_fn, noise, now.x, t, s, eta)
-        error = _error(euler, heun, now.previous, rtol, atol)
-        is_accepted = is_running & (error <= 1)
+        return _pair(sde, score_fn, jax.vmap(increment)(image_keys, s, t), x, t, s, eta)
 
-        def keep(new, old):
-            return jnp.where(expand(is_accepted, new), new, old)
-
-        # What is not a number counts as a large error.
-        factor = safety * jnp.where(error >= 0, error, jnp.inf) ** -exponent
-        return Progress(
-            keep(heun, now.x),
-            keep(euler, now.previous),
-            keep(left - size, now.left),
-            _round_down(factor * size),
-            now.steps + is_running,
-            now.rounds + 1,
-        )
+    def attempt(now):
+        return _attempt(now, step, rtol, atol, safety, exponent)
 
     x = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
     left = jnp.full(len(x), UNITS, jnp.int32)
@@ -114,6 +97,33 @@ def sample(
     if denoise:
         x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
     return Samples(x, nfe)
+
+
+def _attempt(
+    now: Progress, step: Callable, rtol: float, atol: float, safety: float, exponent: float
+) -> Progress:
+    """Every image that is not done tries its next step; `step(x, left, size)` is the pair."""
+    is_running = now.left > 0
+    # Images that are done step somewhere, so that s < t for all of them.
+    left = jnp.where(is_running, now.left, UNITS)
+    size = jnp.minimum(now.size, left)
+    euler, heun = step(now.x, left, size)
+    error = _error(euler, heun, now.previous, rtol, atol)
+    is_accepted = is_running & (error <= 1)
+
+    def keep(new, old):
+        return jnp.where(expand(is_accepted, new), new, old)
+
+    # What is not a number counts as a large error.
+    factor = safety * jnp.where(error >= 0, error, jnp.inf) ** -exponent
+    return Progress(
+        keep(heun, now.x),
+        keep(euler, now.previous),
+        keep(left - size, now.left),
+        _round_down(factor * size),
+        now.steps + is_running,
+        now.rounds + 1,
+    )
 
 
 def _error(
