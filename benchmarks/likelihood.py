@@ -130,11 +130,21 @@ def main() -> None:
 
     sharding.use_cores(BATCH)
     config = mnist_ddpmpp.get_config()
-    mesh = sharding.create_mesh()
     model = experiment.create_experiment(config)
-    params = parameters(config, model, mesh, args.workdir)
-    params = jax.device_put(params, sharding.copied(mesh))
+    ways, x = contestants(config, model, args.workdir, args.tolerance)
+    results, seconds = timed(ways, x, args.repeats)
+    print(
+        f'{BATCH} digits, tolerance {args.tolerance:g}, {jax.device_count()} devices, medians of '
+        f'{args.repeats}; {machine.name()}\n'
+    )
+    print_table(results, seconds, list(ways)[:2], model, x[0].size)
 
+
+def contestants(config, model, workdir, tolerance):
+    """What is compared, by name, the published ways first; and the digits."""
+    mesh = sharding.create_mesh()
+    params = parameters(config, model, mesh, workdir)
+    params = jax.device_put(params, sharding.copied(mesh))
     pixels = run_lib.load_images(config, 'test').gather(np.arange(BATCH))['image']
     noise_keys, image_keys = keys.split(keys.per_image(jax.random.key(0), BATCH), 2)
     draw = functools.partial(likelihood.PROBES['rademacher'], num=1, shape=model.image_shape)
@@ -142,42 +152,29 @@ def main() -> None:
     probes = jax.vmap(draw)(image_keys)[:, 0]
     x, probes, image_keys = jax.device_put((x, probes, image_keys), sharding.by_batch(mesh))
 
-    t_min = model.sde.t_min
-    ways = {
-        f'published, {where}': published(
-            model,
-            *jax.device_put((params, probes), placements),
-            t_min,
-            args.tolerance,
-            placements[1],
-        )
-        for where, placements in {
-            'one device': (jax.devices()[0], jax.devices()[0]),
-            'all devices': (sharding.copied(mesh), sharding.by_batch(mesh)),
-        }.items()
-    }
+    t_min, ways = model.sde.t_min, {}
+    for where, placements in {
+        'one device': (jax.devices()[0], jax.devices()[0]),
+        'all devices': (sharding.copied(mesh), sharding.by_batch(mesh)),
+    }.items():
+        placed = jax.device_put((params, probes), placements)
+        ways[f'published, {where}'] = published(model, *placed, t_min, tolerance, placements[1])
     for per_image in (False, True):
         steps = 'one step size an image' if per_image else 'one step size'
         ways[f'ours, {steps}'] = ours(
-            model, params, image_keys, t_min, args.tolerance, 'tsit5', per_image
+            model, params, image_keys, t_min, tolerance, 'tsit5', per_image
         )
-    results, seconds = timed(ways, x, args.repeats)
+    return ways, x
 
-    to_bits = functools.partial(
-        likelihood.bits_per_dim,
-        dim=x[0].size,
-        bin_width=images.bin_width(model.centered),
-    )
-    print(
-        f'{BATCH} digits, tolerance {args.tolerance:g}, {jax.device_count()} devices, medians of '
-        f'{args.repeats}; {machine.name()}\n'
-    )
+
+def print_table(results, seconds, references, model, dim):
+    """A row for each way, with its seconds over those of the references."""
+    width = images.bin_width(model.centered)
     print('| | evaluations | bits/dim | largest difference of an image | seconds | ratios |')
     print('| --- | --- | --- | --- | --- | --- |')
-    references = list(ways)[:2]
-    reference = to_bits(results[references[0]][0])
+    reference = likelihood.bits_per_dim(results[references[0]][0], dim, width)
     for name, (log_prob, nfe) in results.items():
-        bits = to_bits(log_prob)
+        bits = likelihood.bits_per_dim(log_prob, dim, width)
         ratios = ', '.join(f'{seconds[name] / seconds[other]:.2f}' for other in references)
         print(
             f'| {name} | {nfe} | {bits.mean():.4f} | {np.abs(bits - reference).max():.4f} '
