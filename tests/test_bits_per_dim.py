@@ -2,6 +2,7 @@
 
 import functools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +75,31 @@ def test_every_image_counts_when_the_batch_size_does_not_divide(tmp_path):
     json.dumps({name: float(value) for name, value in found.items()}, allow_nan=False)
 
 
+class Noting:
+    """Fields of a config that remember which were read."""
+
+    def __init__(self, fields):
+        self._fields, self.read = fields, set()
+
+    def __getitem__(self, name):
+        self.read.add(name)
+        return self._fields[name]
+
+    __getattr__ = __getitem__
+
+
+def test_all_fields_that_the_numbers_depend_on_are_told():
+    """What is missing in FIELDS would let an evaluation go on with numbers of other fields."""
+    config, model, _ = make()
+    noting = Noting(config.eval)
+    bits_per_dim.create(types.SimpleNamespace(eval=noting), model)
+    # The number of images: which are measured, not what is measured of each.
+    assert noting.read - {'num_bpd_images'} == set(bits_per_dim.FIELDS)
+
+
 def test_the_bits_are_those_of_the_dequantised_image():
     """One draw of one image, from the functions that it is made of."""
-    config, model, params = make(num_probes=2, variational_draws=0)
+    config, model, params = make(num_probes=2, variational_draws=0, rtol=1e-5, atol=1e-5)
     data = run_lib.load_images(config, 'test').gather(np.arange(1))
     key = jax.random.key(3)
     found = jax.jit(bits_per_dim.create(config, model))(params, key, data, jnp.array([5]))
@@ -90,8 +113,8 @@ def test_the_bits_are_those_of_the_dequantised_image():
         sde=model.sde,
         t_min=model.sde.t_min,
         num_probes=2,
-        rtol=1e-1,
-        atol=1e-1,
+        rtol=1e-5,
+        atol=1e-5,
     )
     expected = 7 - np.asarray(log_prob.by_probe) / 64 / np.log(2)
     np.testing.assert_allclose(found.by_draw[:, 0], expected, rtol=1e-4)
