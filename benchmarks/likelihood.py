@@ -159,11 +159,10 @@ def contestants(config, model, workdir, tolerance):
     }.items():
         placed = jax.device_put((params, probes), placements)
         ways[f'published, {where}'] = published(model, *placed, t_min, tolerance, placements[1])
-    for per_image in (False, True):
-        steps = 'one step size an image' if per_image else 'one step size'
-        ways[f'ours, {steps}'] = ours(
-            model, params, image_keys, t_min, tolerance, 'tsit5', per_image
-        )
+    for solver in ('dopri5', 'tsit5'):
+        for per_image in (False, True):
+            name = f'ours, {solver}, one step size{" an image" if per_image else ""}'
+            ways[name] = ours(model, params, image_keys, t_min, tolerance, solver, per_image)
     return ways, x
 
 
