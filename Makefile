@@ -8,14 +8,18 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 CONFIG ?= configs/vp/mnist_ddpmpp.py
 WORKDIR ?= runs/demo
+CLASSIFIER ?= runs/classifier
 
 .PHONY: demo test lint clean
 
 demo: $(VENV)/installed
 	@echo "Training a score model on handwritten digits ($(CONFIG)) ..."
 	@$(RUN) main.py --mode=train --config=$(CONFIG) --workdir=$(WORKDIR)
-	@echo "Sampling from it, and computing the likelihood of digits it has not seen ..."
-	@$(RUN) main.py --mode=eval --config=$(CONFIG) --workdir=$(WORKDIR)
+	@echo "Training a classifier of digits ($(CLASSIFIER)), by whose features samples are compared with data ..."
+	@$(RUN) main.py --mode=train --config=configs/ve/mnist_classifier.py --workdir=$(CLASSIFIER)
+	@echo "Drawing samples, and computing the likelihood of digits the model has not seen ..."
+	@$(RUN) main.py --mode=eval --config=$(CONFIG) --workdir=$(WORKDIR) \
+		--config.eval.quality="('classifier',)" --config.eval.classifier_workdir=$(CLASSIFIER)
 
 test: $(VENV)/installed
 	$(RUN) -m pytest -n auto --dist worksteal
@@ -25,7 +29,7 @@ lint: $(VENV)/installed
 	$(RUN) -m ruff format --check .
 
 clean:
-	rm -rf $(VENV) runs/demo .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(WORKDIR) $(CLASSIFIER) .pytest_cache .ruff_cache
 
 $(VENV)/installed: requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'

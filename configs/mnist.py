@@ -33,13 +33,13 @@ def get_config() -> ConfigDict:
     config.training.log_sigma = (-1.5, 1.7)
 
     config.training.batch_size = 32
-    config.training.num_steps = 1400
+    config.training.num_steps = 1000
     config.training.steps_per_dispatch = 10
     config.training.log_every = 20
     config.training.eval_every = 200
-    config.training.sample_every = 700
+    config.training.sample_every = 500
     config.training.num_samples = 36
-    config.training.checkpoint_every = 350
+    config.training.checkpoint_every = 250
 
     config.optim.lr = 6e-3
     config.optim.warmup = 50
@@ -52,6 +52,7 @@ def get_config() -> ConfigDict:
     config.sampling.predictor = 'ancestral'
     config.sampling.rtol = 1e-2
     config.sampling.atol = 1e-2
+    config.eval.num_samples = 200
     config.eval.num_bpd_images = 256
     config.eval.classifier_workdir = 'runs/classifier'
     config.eval.rtol = 3e-4
