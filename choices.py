@@ -1,4 +1,4 @@
-"""What users choose by name, and the error that tells them what they can choose.
+"""What users choose by name, and the errors that tell them what they can choose or do.
 
 Every dictionary from names to functions is read through `choose`.
 """
@@ -12,6 +12,10 @@ Value = TypeVar('Value')
 
 class InputError(ValueError):
     """A flag, a config or a file cannot be used. One line: which, what it is, what is allowed."""
+
+
+class RunError(RuntimeError):
+    """A run cannot go on. One line: why, what is safe, and what to do."""
 
 
 def choose(choices: Mapping[str, Value], name: str, field: str) -> Value:

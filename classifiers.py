@@ -65,8 +65,7 @@ def _restored(field: str, config: ConfigDict, workdir: pathlib.Path, classifier:
             jax.eval_shape(jax.random.key, 0),
         ),
     )
-    kept = config.training.keep_checkpoints, config.training.keep_every
-    with Checkpoints(workdir / 'checkpoints', *kept) as checkpoints:
+    with Checkpoints(workdir / 'checkpoints') as checkpoints:
         if not checkpoints.steps():
             raise InputError(f'{field}: {workdir} has no checkpoint yet')
         return jax.device_get(checkpoints.restore(abstract).ema_params)

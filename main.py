@@ -13,7 +13,7 @@ from ml_collections import ConfigDict, config_flags
 import run_eval
 import run_lib
 import run_tasks
-from choices import InputError
+from choices import InputError, RunError
 
 MODES = {'train': run_lib.train, 'eval': run_eval.evaluate, 'sample': run_tasks.sample}
 FILE_MODES = {'import': run_lib.import_checkpoint, 'export': run_lib.export_checkpoint}
@@ -52,7 +52,8 @@ def parse(argv: list[str]) -> list[str]:
 
 def main(argv: list[str]) -> None:
     """Runs one mode."""
-    logging.set_verbosity(logging.WARNING)
+    # What orbax logs as an error is raised as well, and told in one line.
+    logging.set_verbosity(logging.FATAL)
     if len(argv) > 1:
         refuse(f'unexpected argument {argv[1]!r}; flags are written --name=value')
     if WORKDIR.value is None and MODE.value != COST:
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> None:
             FILE_MODES[MODE.value](CONFIG.value, *files)
         else:
             MODES[MODE.value](CONFIG.value, pathlib.Path(WORKDIR.value))
-    except InputError as error:
+    except (InputError, RunError) as error:
         refuse(error)
 
 

@@ -7,6 +7,7 @@ import json
 import pathlib
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array
@@ -16,6 +17,16 @@ from tqdm import tqdm
 import files
 
 Scalars = Mapping[str, Array | float]
+
+
+SKIPPED = 'skipped'
+
+
+class Skipped(NamedTuple):
+    """So many updates in a row, up to this step, were skipped."""
+
+    step: int
+    count: int
 
 
 class MetricsLog:
@@ -49,7 +60,9 @@ class ProgressLog:
     time.
 
     Metrics stay on the device until the dispatch after the one that made them is under way, so that
-    reading them does not keep the device waiting.
+    reading them does not keep the device waiting. Means are over what is finite. Of `skipped`, the
+    number of updates in a row that were skipped, the log has how many they were since its last
+    line, and `most_skipped` the most that was read.
     """
 
     def __init__(self, log: MetricsLog, start_step: int, num_steps: int, log_every: int):
@@ -60,18 +73,19 @@ class ProgressLog:
         self._window: list[Scalars] = []
         self._unread: list[tuple[int, list[Scalars], tuple[float, float] | None]] = []
         self._waited, self._since = 0.0, time.perf_counter()
+        self.most_skipped = Skipped(start_step, 0)
 
     def __enter__(self) -> 'ProgressLog':
         return self
 
     def __exit__(self, *_) -> None:
-        self._read()
+        self.read()
         self._bar.close()
         self._log.close()
 
     def add(self, step: int, scalars: Scalars, waited: float) -> None:
         """The metrics of the dispatch that ended at `step`; its data were `waited` seconds late."""
-        self._read()
+        self.read()
         self._window.append(scalars)
         self._waited += waited
         if step % self._log_every == 0:
@@ -84,15 +98,29 @@ class ProgressLog:
         """The loss of the test batch after `step`."""
         self._unread.append((step, [{'test_loss': loss}], None))
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Writes what is unread, waiting for the device to have computed it."""
-        for step, window, timing in self._unread:
-            means = {name: float(np.mean([row[name] for row in window])) for name in window[0]}
+        unread, self._unread = self._unread, []
+        for step, window, timing in unread:
+            found = {name: np.ravel([row[name] for row in window]) for name in window[0]}
+            skipped = found.pop(SKIPPED, np.zeros(0, int))
+            numbers = {
+                name: float(a[np.isfinite(a)].mean())
+                for name, a in found.items()
+                if np.isfinite(a).any()
+            }
+            if skipped.any():
+                numbers[SKIPPED] = int((skipped > 0).sum())
+                self._note_skipped(step, skipped)
             if timing:
-                means |= self._rates(step, *timing)
-            self._log.write(step, means)
-            self._bar.set_postfix({k: f'{v:.4g}' for k, v in means.items() if k.endswith('loss')})
-        self._unread = []
+                numbers |= self._rates(step, *timing)
+            self._log.write(step, numbers)
+            self._bar.set_postfix({k: f'{v:.4g}' for k, v in numbers.items() if k.endswith('loss')})
+
+    def _note_skipped(self, step: int, skipped: np.ndarray) -> None:
+        most = int(skipped.argmax())
+        if skipped[most] > self.most_skipped.count:
+            self.most_skipped = Skipped(step - len(skipped) + 1 + most, int(skipped[most]))
 
     def _rates(self, step: int, seconds: float, waited: float) -> dict[str, float]:
         """Steps a second since the last time, and the share of that time spent waiting for data."""

@@ -8,7 +8,7 @@ import math
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -23,15 +23,17 @@ import cost
 import datasets
 import images
 import metrics
+import nans
 import parts
 import plots
+import preemption
 import published
 import report
 import sharding
 import training
 import workdirs
-from checkpoints import Checkpoints
-from choices import InputError
+from checkpoints import Checkpoints, Policy
+from choices import InputError, RunError
 from experiment import (
     Classifier,
     Experiment,
@@ -42,6 +44,7 @@ from experiment import (
     create_optimizer,
 )
 from metrics import MetricsLog, ProgressLog
+from preemption import StopRequest
 from samplers import create_sampler
 from training import TrainState
 
@@ -81,11 +84,11 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         config.optim.ema_rate,
         config.optim.ema_warmup,
     )
-    run_steps = jax.jit(training.scan_steps(step_fn), donate_argnums=0)
+    run_steps = create_run(config, step_fn)
     test_loss = jax.jit(lambda params, key, batch: loss(params, key, batch, False).mean())
     test_batch = first_batch(test_images, fields.batch_size, mesh)
 
-    with open_checkpoints(config, workdir) as checkpoints:
+    with open_checkpoints(config, workdir) as checkpoints, StopRequest() as stop:
         state = jax.device_put(create_state(config, experiment), sharding.copied(mesh))
         state = checkpoints.restore(state) if checkpoints.steps() else state
         step = start = int(state.step)
@@ -93,18 +96,70 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         stream = dispatches(config, train_images, start, mesh)
         log = MetricsLog(workdir / 'logs', start)
         with ProgressLog(log, start, fields.num_steps, fields.log_every) as progress:
-            while step < fields.num_steps:
+            while step < fields.num_steps and not stop.is_due(step):
                 batches, waited = timed(next, stream)
                 state, found = run_steps(state, batches)
                 step += fields.steps_per_dispatch
                 progress.add(step, found._asdict(), waited)
-                if is_due(step, fields.eval_every, fields.num_steps):
-                    key = jax.random.key(config.seed)
-                    progress.add_test_loss(step, test_loss(state.ema_params, key, test_batch))
+                check_skipped(config, progress, checkpoints)
+                is_tested, is_saved = (
+                    is_due(step, period, fields.num_steps)
+                    for period in (fields.eval_every, fields.checkpoint_every)
+                )
+                if is_tested or is_saved:
+                    tested = test_loss(state.ema_params, jax.random.key(config.seed), test_batch)
+                if is_tested:
+                    progress.add_test_loss(step, tested)
                 draw_if_due(step, state.ema_params, workdir / 'samples')
-                if is_due(step, fields.checkpoint_every, fields.num_steps):
-                    checkpoints.save(state)
+                if is_saved:
+                    checkpoints.save(state, float(tested))
+                checkpoints.check()
+            progress.read()
+            check_skipped(config, progress, checkpoints)
+        if step < fields.num_steps:
+            leave(workdir, checkpoints, state)
     show_training(workdir)
+
+
+def check_skipped(config: ConfigDict, progress: ProgressLog, checkpoints: Checkpoints) -> None:
+    """Raises RunError if more updates in a row were skipped than config.training allows."""
+    step, count = progress.most_skipped
+    if count < config.training.max_skipped:
+        return
+    checkpoints.wait()
+    last = max((known for known in checkpoints.steps() if known <= step - count), default='none')
+    raise RunError(
+        f'step {step}: loss or gradient were not finite {count} times in a row '
+        f'(training.max_skipped); the last good checkpoint: {last}; likely causes: '
+        f'optim.lr = {config.optim.lr:g} is too high, optim.warmup = {config.optim.warmup} too '
+        f'short, or model.dtype = {config.model.dtype} too coarse; --config.debug.nans=True finds '
+        'the operation'
+    )
+
+
+def leave(workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState) -> NoReturn:
+    """Saves the state, and ends the program as SIGTERM would."""
+    checkpoints.save(state)
+    checkpoints.wait()
+    print(f'{workdir}: SIGTERM; step {state.step} is saved, and the same command goes on from it')
+    raise SystemExit(preemption.EXIT_STATUS)
+
+
+def create_run(
+    config: ConfigDict, step: Callable
+) -> Callable[[TrainState, Any], tuple[TrainState, training.Metrics]]:
+    """Several steps as one program; with config.debug.nans it looks what became of them."""
+    if not config.debug.nans:
+        return jax.jit(training.scan_steps(step), donate_argnums=0)
+    run = jax.jit(training.scan_steps(step))  # The state before is needed again.
+
+    def run_or_locate(state, batches):
+        after, found = run(state, batches)
+        if np.any(found.skipped):
+            raise RunError(nans.locate(step, state, batches))
+        return after, found
+
+    return run_or_locate
 
 
 def show_training(workdir: pathlib.Path) -> None:
@@ -266,7 +321,8 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
         )
         count = jnp.int32(found.moments.count)
         opt_state = optax.tree.set(opt_state, mu=mean, nu=square, count=count)
-    state = TrainState(jnp.int32(found.step), params, opt_state, ema_params)
+    step, skipped = jnp.int32(found.step), jnp.int32(0)
+    state = TrainState(step, skipped, params, opt_state, ema_params)
 
     if (workdir / 'checkpoints').exists():
         raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
@@ -321,9 +377,8 @@ def open_checkpoints(
 ) -> Checkpoints:
     """The checkpoints of a workdir, kept as config.training says."""
     fields = config.training
-    return Checkpoints(
-        workdir / 'checkpoints', fields.keep_checkpoints, fields.keep_every, read_only
-    )
+    policy = Policy(fields.keep_checkpoints, fields.keep_every, fields.keep_best)
+    return Checkpoints(workdir / 'checkpoints', None if read_only else policy)
 
 
 def load_images(config: ConfigDict, split: str) -> datasets.Images:

@@ -3,6 +3,7 @@
     uint8 batch -> augment -> loss of the score -> gradient -> optimiser -> moving average
 
 A run is a pure function of its seed: step k uses the k-th batch and the key fold_in(key(seed), k).
+A step whose loss or gradient is not finite counts, and changes nothing else.
 """
 
 from collections.abc import Callable
@@ -18,25 +19,32 @@ Params = Any
 
 
 class TrainState(NamedTuple):
-    """All that a step reads and writes; `step` counts the updates done."""
+    """All that a step reads and writes.
+
+    `step` counts the steps done, `skipped` those of them, up to the last one, that in a row changed
+    no parameter.
+    """
 
     step: Int[Array, '']
+    skipped: Int[Array, '']
     params: Params
     opt_state: optax.OptState
     ema_params: Params
 
 
 class Metrics(NamedTuple):
-    """What a step reports."""
+    """What a step reports; `skipped` is that of the state after it."""
 
     loss: Float[Array, '']
     grad_norm: Float[Array, '']
+    skipped: Int[Array, '']
 
 
 def create_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
     """The state before the first step. The moving average starts at the initial parameters."""
     ema_params = jax.tree.map(jnp.copy, params)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), ema_params)
+    zero = jnp.zeros((), jnp.int32)
+    return TrainState(zero, jnp.copy(zero), params, optimizer.init(params), ema_params)
 
 
 def create_optimizer(
@@ -76,7 +84,8 @@ def make_step(
 
     `loss_fn(params, key, batch)` is the mean loss of a batch. The moving average decays by
     `ema_rate` an update; with `ema_warmup` by no more than (1 + step) / (10 + step), so that it
-    soon forgets the initial parameters.
+    soon forgets the initial parameters. If the loss or the norm of its gradient is not finite,
+    parameters, average and the optimiser's state stay as they are.
     """
 
     def step(state, batch):
@@ -88,8 +97,14 @@ def make_step(
             jnp.minimum(ema_rate, (1 + state.step) / (10 + state.step)) if ema_warmup else ema_rate
         )
         ema_params = optax.incremental_update(params, state.ema_params, 1 - rate)
-        state = TrainState(state.step + 1, params, opt_state, ema_params)
-        return state, Metrics(loss, optax.tree.norm(grads))
+
+        grad_norm = optax.tree.norm(grads)
+        is_finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        skipped = jnp.where(is_finite, 0, state.skipped + 1)
+        updated = TrainState(state.step + 1, skipped, params, opt_state, ema_params)
+        unchanged = state._replace(step=updated.step, skipped=skipped)
+        chosen = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), updated, unchanged)
+        return chosen, Metrics(loss, grad_norm, skipped)
 
     return step
 

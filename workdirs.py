@@ -22,6 +22,8 @@ FREE_FIELDS = (
     'training.checkpoint_every',
     'training.keep_checkpoints',
     'training.keep_every',
+    'training.keep_best',
+    'training.max_skipped',
 )
 
 

@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
             'sampling': sampling(),
             'task': task(),
             'eval': evaluation(),
+            'debug': debug(),
         }
     )
 
@@ -37,6 +38,7 @@ def classifier() -> ConfigDict:
             'training': run(),
             'optim': optim(),
             'eval': classifier_evaluation(),
+            'debug': debug(),
         }
     )
 
@@ -188,8 +190,11 @@ def run() -> dict:
         'log_every': 50,
         'eval_every': 100,  # steps between losses of one test batch
         'checkpoint_every': 10_000,
-        'keep_checkpoints': 3,  # the newest; those at multiples of `keep_every` stay besides
-        'keep_every': 50_000,
+        'keep_checkpoints': 3,  # the newest; besides these stay those of the next two fields
+        'keep_every': 50_000,  # at multiples of so many steps; 0: none
+        'keep_best': 1,  # so many of the least loss of the test batch
+        # updates in a row without effect, as loss or gradient were not finite, that end training
+        'max_skipped': 20,
     }
 
 
@@ -206,6 +211,13 @@ def optim() -> dict:
         'grad_clip': 1.0,  # global norm; <= 0: none
         'ema_rate': 0.9999,
         'ema_warmup': False,  # a faster average at first: min(ema_rate, (1 + step) / (10 + step))
+    }
+
+
+def debug() -> dict:
+    """Looking for errors, at the price of time and memory."""
+    return {
+        'nans': False,  # training stops at the first number that is not finite, and says where
     }
 
 

@@ -20,6 +20,7 @@ LAYERS = [
         'checkpoints',
         'workdirs',
         'published',
+        'preemption',
         'datasets',
         'sharding',
         'parts',
@@ -27,6 +28,7 @@ LAYERS = [
     {'sources', 'sizes'},
     {
         'training',
+        'nans',
         'images',
         'losses',
         'bounds',
@@ -53,6 +55,7 @@ BESIDE = {
     ('cost', 'models'),
     ('torch_legacy', 'torch_zip'),
     ('bounds', 'losses'),
+    ('checkpoints', 'parts'),
 }
 MODULES = sorted(path.stem for path in ROOT.glob('*.py')) + ['models', 'solvers']
 

@@ -1,0 +1,50 @@
+"""Which operation of a training step makes a number that is not finite, and where it stands."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+ROOT = Path(__file__).parent
+
+
+def locate(step: Callable, state: Any, batches: Any) -> str:
+    """The first such operation in steps on `batches` [steps, ...], and the line that asked for it.
+
+    The step that fails is run again operation by operation, which takes seconds to minutes. An
+    operation of the gradient is said to stand where the one that it is the gradient of does.
+    """
+    run = jax.jit(step)
+    for batch in _each(batches):
+        after, metrics = run(state, batch)
+        if metrics.skipped:
+            return f'step {int(after.step)}: {_first(step, state, batch)}'
+        state = after
+    return f'step {int(state.step)}: only when compiled together'
+
+
+def _each(batches: Any) -> Iterator[Any]:
+    for i in range(len(jax.tree.leaves(batches)[0])):
+        yield jax.tree.map(lambda a, i=i: a[i], batches)
+
+
+def _first(step: Callable, state: Any, batch: Any) -> str:
+    for searching in (jax.debug_nans, jax.debug_infs):
+        try:
+            with jax.disable_jit(), searching(True):
+                step(state, batch)
+        except FloatingPointError as error:
+            return f'{error}, at {_place(error)}'
+    return 'no single operation makes NaN or infinity; only the compiled step does'
+
+
+def _place(error: BaseException) -> str:
+    """File, line and function of this project that are closest to an error."""
+    # JAX gives a gradient's operation the traceback of the forward one as the cause.
+    tracebacks = [e.__traceback__ for e in (error, error.__cause__) if e is not None]
+    frames = [frame for found in tracebacks for frame in traceback.extract_tb(found)]
+    ours = [frame for frame in frames if ROOT in Path(frame.filename).parents]
+    frame = ours[-1] if ours else frames[-1]
+    return f'{Path(frame.filename).name}:{frame.lineno} ({frame.name})'
