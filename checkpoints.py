@@ -5,6 +5,7 @@ import pathlib
 import jax
 import orbax.checkpoint as ocp
 
+import processes
 from choices import InputError
 from training import TrainState
 
@@ -36,12 +37,12 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that can be restored, in order."""
-        return sorted(self._manager.all_steps())
+        return processes.from_first(lambda: sorted(self._manager.all_steps()))
 
     def save(self, state: TrainState) -> None:
         """Starts to save a state under its own step, unless that is saved already."""
         step = int(state.step)
-        if step not in self._manager.all_steps():
+        if step not in self.steps():
             self._manager.save(step, args=ocp.args.StandardSave(state._asdict()))
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:

@@ -43,7 +43,7 @@ LAYERS = [
         'classification',
     },
     {'solvers'},
-    {'ode', 'keys', 'mixtures', 'measurements', 'files'},
+    {'ode', 'keys', 'mixtures', 'measurements', 'files', 'processes'},
     {'parameterization'},
     {'sde_lib'},
     {'choices'},
