@@ -20,6 +20,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 import parts
+import processes
 from choices import InputError, RunError
 from training import TrainState
 
@@ -82,7 +83,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that can be restored, or are being saved, in order."""
-        return sorted(self._manager.all_steps())
+        return processes.from_first(lambda: sorted(self._manager.all_steps()))
 
     # Saving
 
@@ -191,7 +192,8 @@ class Checkpoints:
             aside = ''
             if self._changes:
                 path = pathlib.Path(self._manager.directory) / str(step)
-                aside = f'; renamed {put_aside(path).name}'
+                name = processes.from_first(lambda path=path: put_aside(path).name)
+                aside = f'; renamed {name}'
             print(f'{what}{aside}; using step {used}', flush=True)
         if damaged and self._changes:
             self._manager.reload()

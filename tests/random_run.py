@@ -20,7 +20,8 @@ def create(workdir, config, *steps):
 def save(workdir, config, step):
     """Saves one more step, with parameters of its own."""
     made = experiment.create_experiment(config)
-    state = networks.randomised(jax.eval_shape(lambda: run_lib.create_state(config, made)))
-    scaled = jax.tree.map(lambda a: a * (1 + step / 100), state.ema_params)
+    state = jax.jit(lambda: run_lib.create_state(config, made, jax.random.key(0)))()
+    params = networks.randomised(state.params)
+    scaled = jax.tree.map(lambda a: a * (1 + step / 100), params)
     with run_lib.open_checkpoints(config, workdir) as checkpoints:
-        checkpoints.save(state._replace(step=jnp.int32(step), ema_params=scaled))
+        checkpoints.save(state._replace(step=jnp.int32(step), params=params, ema_params=scaled))

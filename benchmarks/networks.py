@@ -1,0 +1,197 @@
+"""Training steps and forward passes of the published networks, ours against their formulation.
+
+    python -m benchmarks.networks [--repeats 5] [--only 'VE, nf = 32' ...]
+
+Each network is compiled twice with the same parameters: as it is here, and as the published code
+formulates it (published_network.py); their outputs are compared first. Then they take turns, so
+that the ratios hold on a busy machine too. A training step is all of it: augmentation, loss,
+gradient, Adam, moving average. Ours runs as main.py runs it, every core a device and half of a
+batch on each of two, and on one device; the published one on one device, whose threads use all
+cores.
+
+Shares are of the rate of a 2048^3 product in the same process. The operations of a network are
+those that XLA counts in its published forward pass, and three times that many in a training step.
+"""
+
+import argparse
+import contextlib
+import functools
+import importlib
+import statistics
+import time
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import experiment
+import sharding
+import training
+from benchmarks import machine, published_network
+
+PIXELS = 32
+WIDE = {'nf': 128}, 4
+NARROW = {'nf': 32}, 16
+VE, VP = 'configs.ve.cifar10_ncsnpp_continuous', 'configs.vp.cifar10_ddpmpp_continuous'
+# Name: module of the config, what changes in config.model, batch.
+CASES = {
+    'NCSN++ (VE), nf = 32, batch 16': (VE, *NARROW),
+    'DDPM++ (VP), nf = 32, batch 16': (VP, *NARROW),
+    'NCSN++ (VE), nf = 128, batch 4': (VE, *WIDE),
+    'DDPM++ (VP), nf = 128, batch 4': (VP, *WIDE),
+}
+
+
+class Program(NamedTuple):
+    """A compiled program without arguments, the seconds it took, and its temporary bytes."""
+
+    run: object
+    compile_seconds: float
+    temporaries: int
+
+
+def compiled(function, *args) -> Program:
+    """The program of a function of these arguments."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    temporaries = program.memory_analysis().temp_size_in_bytes
+    return Program(functools.partial(program, *args), seconds, temporaries)
+
+
+def programs(module: str, fields: dict, batch: int) -> tuple[dict[str, dict], float]:
+    """Forward pass and training step of every formulation; the operations of the former."""
+    config = importlib.import_module(module).get_config()
+    config.model.update(fields)
+    config.training.batch_size = batch
+    model = experiment.create_experiment(config)
+    loss = experiment.create_loss(config, model)
+    step = training.make_step(
+        lambda params, key, data: loss(params, key, data, True).mean(),
+        experiment.create_optimizer(config),
+        config.seed,
+        config.optim.ema_rate,
+        config.optim.ema_warmup,
+    )
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (batch, PIXELS, PIXELS, 3)).astype(np.uint8)
+    x = rng.normal(size=pixels.shape).astype(np.float32)
+    t = np.linspace(0.1, 1, batch, dtype=np.float32)
+
+    def forward(params, x, t):
+        return model.score_fn(params)(x, t)
+
+    params = noisy(jax.jit(model.init_params)(jax.random.key(0)))
+    state = jax.jit(training.create_state, static_argnums=1)(
+        params, experiment.create_optimizer(config)
+    )
+    found = {}
+    for name, (context, placed) in FORMULATIONS.items():
+        mesh = sharding.create_mesh() if placed else None
+        put = functools.partial(place, mesh)
+        with context():
+            found[name] = {
+                'forward': compiled(forward, put(params, False), put(x, True), put(t, True)),
+                'step': compiled(step, put(state, False), {'image': put(pixels, True)}),
+            }
+            if not placed:
+                flops = jax.jit(forward).lower(params, x, t).cost_analysis()['flops']
+    compare({name: each['forward'].run() for name, each in found.items()})
+    return found, flops  # Of the last formulation, which is the published one.
+
+
+def noisy(params):
+    """Parameters of which none is zero."""
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(1), len(leaves))
+    pairs = zip(leaves, keys, strict=True)
+    return tree.unflatten([a + 0.02 * jax.random.normal(key, a.shape) for a, key in pairs])
+
+
+def place(mesh, tree, is_batch):
+    """Arrays on one device, or, of a mesh, on all: split if they are a batch, or else whole."""
+    if mesh is None:
+        return jax.device_put(tree, jax.devices()[0])
+    layout = sharding.by_batch if is_batch else sharding.copied
+    return jax.device_put(tree, layout(mesh))
+
+
+def compare(outputs: dict[str, jax.Array]) -> None:
+    """Raises if formulations differ by more than rounding."""
+    reference, *others = (np.asarray(output) for output in outputs.values())
+    for other in others:
+        np.testing.assert_allclose(other, reference, rtol=0, atol=2e-4 * np.abs(reference).max())
+
+
+def medians(runs: dict, repeats: int) -> dict:
+    """Seconds of programs that take turns; the first turn does not count."""
+    seconds = {key: [] for key in runs}
+    for _ in range(repeats + 1):
+        for key, run in runs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds[key].append(time.perf_counter() - start)
+    return {key: statistics.median(values[1:]) for key, values in seconds.items()}
+
+
+def peak(repeats: int) -> float:
+    """Operations a second of a product of two matrices, on one device."""
+    size = 2048
+    a = jax.device_put(jnp.ones((size, size)), jax.devices()[0])
+    product = jax.jit(jnp.dot)
+    seconds = medians({'product': lambda: product(a, a)}, repeats)
+    return 2 * size**3 / seconds['product']
+
+
+def measure(case: tuple, repeats: int) -> list[str]:
+    """The cells of a case's rows, a row for each formulation."""
+    found, flops = programs(*case)
+    runs = {(name, part): each[part].run for name, each in found.items() for part in each}
+    before = peak(2 * repeats)
+    seconds = medians(runs, repeats)
+    rate = statistics.mean([before, peak(2 * repeats)])
+    rows = []
+    for name, parts in found.items():
+        forward, step = seconds[name, 'forward'], seconds[name, 'step']
+        cells = [
+            name,
+            f'{1e3 * forward:.0f} ms, {flops / forward / rate:.0%}',
+            f'{1e3 * step:.0f} ms, {3 * flops / step / rate:.0%}',
+            f'{seconds["published", "step"] / step:.2f}',
+            f'{parts["step"].compile_seconds:.1f} s',
+            f'{parts["step"].temporaries / 2**20:.0f} MiB',
+        ]
+        rows.append(' | '.join(cells))
+    print(f'peak {rate / 1e9:.0f} GFLOP/s; forward pass {flops / 1e9:.2f} GFLOP', flush=True)
+    return rows
+
+
+HEADER = (
+    '| network | formulation | forward, share of peak | training step, share of peak '
+    '| times faster | compilation | temporaries, of each device |\n' + '| --- ' * 7 + '|'
+)
+FORMULATIONS = {
+    'ours': (contextlib.nullcontext, True),
+    'ours, one device': (contextlib.nullcontext, False),
+    'published': (published_network.formulation, False),
+}
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--only', nargs='*', default=[''], help='parts of the names of cases')
+    args = parser.parse_args()
+    sharding.use_cores(*(batch for _, _, batch in CASES.values()))
+    lines = []
+    for name, case in CASES.items():
+        if any(part in name for part in args.only):
+            print(name, flush=True)
+            lines += [f'| {name} | {row} |' for row in measure(case, args.repeats)]
+    print(f'\nMedians of {args.repeats}; {machine.name()}\n\n{HEADER}', *lines, sep='\n')
+
+
+if __name__ == '__main__':
+    main()
