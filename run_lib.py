@@ -79,17 +79,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_labels(config, experiment, train_images)
     processes.from_first(lambda: workdirs.claim(workdir, config.to_dict()))
 
-    step_fn = training.make_step(
+    gradient = training.make_gradient(
         lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
-        optimizer,
         config.seed,
-        config.optim.ema_rate,
-        config.optim.ema_warmup,
     )
     abstract = abstract_state(config, experiment, mesh)
-    run_steps = create_run(
-        config, step_fn, (sharding.by_size(mesh, abstract), sharding.copied(mesh))
-    )
+    lie = sharding.by_size(mesh, abstract), sharding.copied(mesh)
+    run_steps = create_run(config, gradient, optimizer, lie)
     test_loss = sharding.jit(
         mesh,
         lambda params, key, batch: loss(params, key, batch, False).mean(),
@@ -155,9 +151,14 @@ def leave(workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState) ->
 
 
 def create_run(
-    config: ConfigDict, step: Callable, out_shardings: Any
+    config: ConfigDict,
+    gradient: Callable,
+    optimizer: optax.GradientTransformation,
+    out_shardings: Any,
 ) -> Callable[[TrainState, Any], tuple[TrainState, training.Metrics]]:
     """Several steps as one program; with config.debug.nans it looks what became of them."""
+    fields = config.optim
+    step = training.make_step(gradient, optimizer, fields.ema_rate, fields.ema_warmup)
     run = functools.partial(jax.jit, training.scan_steps(step), out_shardings=out_shardings)
     if not config.debug.nans:
         return run(donate_argnums=0)
@@ -166,7 +167,7 @@ def create_run(
     def run_or_locate(state, batches):
         after, found = run(state, batches)
         if np.any(found.skipped):
-            raise RunError(nans.locate(step, state, batches))
+            raise RunError(nans.locate(step, gradient, state, batches))
         return after, found
 
     return run_or_locate
