@@ -11,6 +11,7 @@ import gc
 import logging
 import math
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
 
@@ -67,6 +68,7 @@ class Checkpoints:
             preservation_policy=_Preservation(policy, self._losses) if policy else None,
             cleanup_tmp_directories=policy is not None,
             create=policy is not None,
+            lightweight_initialize=True,  # Or else damaged metadata are an error here.
         )
         self._changes = policy is not None
         self._known_losses: dict[int, float | None] = {}
@@ -116,20 +118,24 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Whatever tensorstore, orbax or the system raise.
-            reason = ' '.join(str(error).split()).partition(' [')[0].rpartition(': ')[2]
             directory = pathlib.Path(self._manager.directory)
             there = sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
             raise RunError(
-                f'{directory}: a checkpoint could not be saved ({reason}); those of steps {there} '
-                'are whole, and the same command goes on from the last of them'
+                f'{directory}: a checkpoint could not be saved ({_reason(error)}); those of steps '
+                f'{there} are whole, and the same command goes on from the last of them'
             ) from error
 
     def _losses(self, steps: list[int]) -> dict[int, float | None]:
         """The loss that each step was saved with."""
         for step in set(steps) - self._known_losses.keys():
-            found = self._manager.metadata(step).custom_metadata or {}
-            self._known_losses[step] = found.get(LOSS)
+            self._known_losses[step] = self._saved_loss(step)
         return {step: self._known_losses[step] for step in steps}
+
+    def _saved_loss(self, step: int) -> float | None:
+        try:
+            return (self._manager.metadata(step).custom_metadata or {}).get(LOSS)
+        except Exception:  # Whatever damaged metadata raise.
+            return None
 
     # Restoring
 
@@ -222,6 +228,13 @@ def put_aside(path: pathlib.Path) -> pathlib.Path:
     while (aside := path.with_name(f'{path.name}.damaged{number if number > 1 else ""}')).exists():
         number += 1
     return path.rename(aside)
+
+
+def _reason(error: Exception) -> str:
+    """The system's part of a message: its end, without the numbers that tensorstore adds."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return re.sub(r' \[.*', '', ' '.join(str(error).split())).rpartition(': ')[2]
 
 
 @contextlib.contextmanager

@@ -1,7 +1,10 @@
 """Checkpoints: which of them stay, what is done about damaged ones, and what a full disk leaves."""
 
+import contextlib
 import errno
+import resource
 import shutil
+import time
 
 import jax
 import jax.numpy as jnp
@@ -200,30 +203,51 @@ def test_a_checkpoint_of_another_network_is_refused_and_not_taken_for_damaged(di
 # A full disk
 
 
-def full(*_, **__):
-    raise OSError(errno.ENOSPC, 'No space left on device')
+@contextlib.contextmanager
+def full_disk():
+    """Lets no file grow beyond 1,500 bytes: metadata fit, arrays do not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-MESSAGE = r'could not be saved \(.*No space left on device\); those of steps \[10, 20\] are whole'
+def check_when_done(checkpoints):
+    while checkpoints._manager.is_saving_in_progress():
+        time.sleep(0.01)
+    checkpoints.check()
 
 
-@pytest.mark.parametrize('call', ['check', 'wait', 'save', 'exit'])
-def test_an_error_while_saving_surfaces_at_the_next_call(directory, call, monkeypatch):
-    """In the thread that writes, after `save` has returned."""
-    monkeypatch.setattr(ocp.AsyncCheckpointer, 'wait_until_finished', full)
+CALLS = {
+    'check': check_when_done,
+    'wait': lambda checkpoints: checkpoints.wait(),
+    'save': lambda checkpoints: checkpoints.save(state(40)),
+    'exit': lambda checkpoints: checkpoints.__exit__(),
+}
+
+
+@pytest.mark.parametrize('call', CALLS)
+def test_an_error_while_saving_surfaces_at_the_next_call(directory, call):
+    """It comes up in a thread, after `save` has returned."""
+    message = r'could not be saved \(File too large\); those of steps \[10, 20\] are whole'
     checkpoints = Checkpoints(directory, Policy(1, 0, 0))
-    checkpoints.save(state(30))
-    if call == 'check':
-        while checkpoints._manager.is_saving_in_progress():
-            pass
-    calls = {
-        'check': checkpoints.check,
-        'wait': checkpoints.wait,
-        'save': lambda: checkpoints.save(state(40)),
-        'exit': lambda: checkpoints.__exit__(),
-    }
-    with pytest.raises(RunError, match=MESSAGE):
-        calls[call]()
-    monkeypatch.undo()
-    with Checkpoints(directory) as checkpoints:
+    with full_disk():
+        checkpoints.save(state(30))
+        with pytest.raises(RunError, match=message):
+            CALLS[call](checkpoints)
+    with Checkpoints(directory, Policy(1, 0, 0)) as checkpoints:
         assert_equal(checkpoints.restore(state(1)), state(20))
+        checkpoints.save(state(30))
+    assert on_disk(directory) == [30]
+
+
+def test_an_error_before_anything_is_written_is_told_alike(directory, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(ocp.CheckpointManager, 'save', full)
+    message = r'could not be saved \(No space left on device\); those of steps \[10, 20\]'
+    with Checkpoints(directory, POLICY) as checkpoints, pytest.raises(RunError, match=message):
+        checkpoints.save(state(30))
