@@ -72,15 +72,17 @@ class Checkpoints:
         )
         self._changes = policy is not None
         self._known_losses: dict[int, float | None] = {}
+        self._quiet = contextlib.ExitStack()
         self._manager = ocp.CheckpointManager(
             directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
         )
 
     def __enter__(self) -> 'Checkpoints':
+        self._quiet.enter_context(_quiet_threads())
         return self
 
     def __exit__(self, *_) -> None:
-        with self._saving():
+        with self._quiet, self._saving():
             self._manager.close()
 
     def steps(self) -> list[int]:
@@ -178,11 +180,10 @@ class Checkpoints:
         wanted = {CHECKSUM: checksum, **like._asdict()}
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
         try:
-            with _quiet_threads():
-                saved = self._manager.item_metadata(step).tree
-                if difference := _difference(saved, wanted):
-                    raise InputError(f'{path} is of another network: {difference}')
-                found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            saved = self._manager.item_metadata(step).tree
+            if difference := _difference(saved, wanted):
+                raise InputError(f'{path} is of another network: {difference}')
+            found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except InputError:
             raise
         except Exception as error:  # Orbax raises some of the bare class.
@@ -239,14 +240,14 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Without the tracebacks of reads that were under way when another one failed."""
+    """Without the tracebacks of reads and writes that were under way when another one failed."""
     hooks, log = (sys.excepthook, sys.unraisablehook), logging.getLogger('asyncio')
     sys.excepthook = sys.unraisablehook = lambda *_: None
     log.disabled = True
     try:
         yield
     finally:
-        gc.collect()  # What is left of these reads complains when it is collected.
+        gc.collect()  # What is left of them complains when it is collected.
         log.disabled = False
         sys.excepthook, sys.unraisablehook = hooks
 

@@ -152,6 +152,7 @@ def _classifier(config: ConfigDict, sde: SDE) -> Classifier:
             raise InputError(f'model.{field}: {values}, and images have {channels} channels')
     network = models.create(**plain_fields(config.model))
     network.plan(*config.data.image_size)
+    check_time('training.t_min', config.training.t_min, sde)
     t_min = or_default(config.training.t_min, sde.t_min)
     return Classifier(sde=sde, network=network, **_image_fields(config.data), t_min=t_min)
 
@@ -230,6 +231,7 @@ def create_loss(
 
 
 def _score_matching(fields: ConfigDict, model: ScoreModel) -> Callable:
+    check_time('training.t_min', fields.t_min, model.sde)
     score_matching = losses.create(
         model.sde,
         t_min=or_default(fields.t_min, model.sde.t_min),
@@ -366,6 +368,18 @@ def plain_fields(fields: ConfigDict, but: list[str] = (), only: list[str] | None
         for name, value in fields.items()
         if value is not None and name not in but and (only is None or name in only)
     }
+
+
+def check_time(field: str, t: float | None, sde: SDE, without_noise: bool = False) -> None:
+    """Raises InputError for a time that is not before T, or, unless allowed, without noise."""
+    if t is None:
+        return
+    if not t < sde.T:
+        raise InputError(
+            f'{field}: {t}, and the last time of the SDE is {sde.T:g}; below it needed'
+        )
+    if not (without_noise or sde.sigma(jnp.float32(t)) > 0):
+        raise InputError(f"{field}: {t}, where there is no noise; a later time, or None: the SDE's")
 
 
 def or_default(value: float | None, default: float) -> float:

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
@@ -14,7 +13,7 @@ import ode
 import sampling
 import sde_lib
 from choices import InputError, choose
-from experiment import ScoreModel, or_default, plain_fields
+from experiment import ScoreModel, check_time, or_default, plain_fields
 from sampling import Samples
 from sde_lib import SDE
 from solvers import (
@@ -60,6 +59,7 @@ def create_method(config: ConfigDict, model: ScoreModel, method: str) -> Callabl
     """`sample(image_keys, score_fn, shape) -> Samples`, by a method of METHODS, for any score."""
     fields = config.sampling
     create = choose(METHODS, method, 'sampling.method')
+    check_time('sampling.t_min', fields.t_min, model.sde, without_noise=True)
     if fields.temperature < 0:
         raise InputError(f'sampling.temperature: {fields.temperature}; at least 0 needed')
     for name, value in {'batch_mean_norm': True, 'per_image_steps': False}.items():
@@ -125,11 +125,7 @@ def _few_steps(
         raise InputError(
             f'sampling.churn_max: {fields.churn_max} is below churn_min, {fields.churn_min}'
         )
-    if fields.t_min is not None and not sde.sigma(jnp.asarray(fields.t_min)) > 0:
-        raise InputError(
-            f'sampling.t_min: {fields.t_min}; few-step methods need a time with noise, or None '
-            "for the SDE's"
-        )
+    check_time('sampling.t_min', fields.t_min, sde)
     return create(**plain_fields(fields, only=names)), sde.t_min
 
 
@@ -161,6 +157,7 @@ def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
     per_image, on_grid = fields.per_image_steps, not fields.adaptive
     ode.check(fields.solver, per_image=per_image, on_grid=on_grid, field='sampling.solver')
     _check_positive(fields, 'rtol', 'atol')
+    check_time('sampling.t_min', fields.t_min, sde)
     t_min = or_default(fields.t_min, sde.t_min)
     return functools.partial(
         sampling.probability_flow,

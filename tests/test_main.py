@@ -5,9 +5,7 @@ import signal
 import subprocess
 import time
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -25,20 +23,6 @@ def workdir(tmp_path_factory):
     path = tmp_path_factory.mktemp('run')
     program.succeed(CONFIG, '--mode=train', f'--workdir={path}')
     return path
-
-
-def arrays(workdir, step):
-    """The arrays of a checkpoint, by name."""
-    checkpointer = ocp.StandardCheckpointer()
-    path = workdir.absolute() / 'checkpoints' / str(step) / 'default'
-    # The run had a device for every core; this process has one.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here),
-        checkpointer.metadata(path).item_metadata.tree,
-    )
-    state = checkpointer.restore(path, like)
-    return {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def losses(workdir):
@@ -124,7 +108,7 @@ def test_a_killed_run_ends_with_the_same_bits(workdir, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     program.succeed(*flags)
-    expected, found = arrays(workdir, 40), arrays(tmp_path, 40)
+    expected, found = program.arrays(workdir, 40), program.arrays(tmp_path, 40)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
@@ -163,7 +147,7 @@ def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_pa
 
     program.call(PUBLISHED, '--mode=export', f'--workdir={first}', f'--checkpoint={exported}')
     run_lib.import_checkpoint(published_config.get_config(), second, exported)
-    before, after = arrays(first, 600_000), arrays(second, 600_000)
+    before, after = program.arrays(first, 600_000), program.arrays(second, 600_000)
     for name, value in before.items():
         if 'opt_state' not in name:
             np.testing.assert_array_equal(after[name], value, err_msg=name)
