@@ -238,8 +238,6 @@ def _score_matching(fields: ConfigDict, model: ScoreModel) -> Callable:
         **plain_fields(fields, only=['weighting', 'time_sampler', 'reduce_mean', 'log_sigma']),
     )
     rate = fields.label_dropout
-    if not 0 <= rate <= 1:
-        raise InputError(f'training.label_dropout: {rate} is not a share between 0 and 1')
     if rate and not model.num_classes:
         raise InputError(f'training.label_dropout: {rate} needs a network with model.num_classes')
 
@@ -275,8 +273,6 @@ def create_class_scores(
 ) -> Callable[[Params, Key[Array, ''], Batch], classification.Scores]:
     """`class_scores(params, key, batch) -> [level, batch]`: clean, then at eval.noise_levels."""
     sde, levels = classifier.sde, config.eval.noise_levels
-    if not all(0 < level <= 1 for level in levels):
-        raise InputError(f'eval.noise_levels: {levels}; times over T are above 0, and at most 1')
     times = sde.T * jnp.array([0.0, *levels])
 
     def class_scores(params, key, batch):
