@@ -77,13 +77,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
     check_enough(train_images, fields.batch_size)
     check_labels(config, experiment, train_images)
+    abstract = abstract_state(config, experiment, mesh)
     processes.from_first(lambda: workdirs.claim(workdir, config.to_dict()))
 
     gradient = training.make_gradient(
         lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
         config.seed,
     )
-    abstract = abstract_state(config, experiment, mesh)
     lie = sharding.by_size(mesh, abstract), sharding.copied(mesh)
     run_steps = create_run(config, gradient, optimizer, lie)
     test_loss = sharding.jit(

@@ -75,7 +75,7 @@ def test_bad_input_is_refused_in_one_line(flags, expected, files, tmp_path, capf
     given = flags.replace('FILES', str(files)).split()
     for name, default in (('config', 'tests/tiny_config.py'), ('workdir', tmp_path / 'new')):
         if not any(flag.startswith(f'--{name}=') for flag in given):
-            given.append(f'--{name}={default}')
+            given.insert(0, f'--{name}={default}')
     refused = program.refusal(*given)
     assert expected.replace(r'\|', '|') in refused
     assert not capfd.readouterr().err
