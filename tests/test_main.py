@@ -149,7 +149,7 @@ def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_pa
     run_lib.import_checkpoint(published_config.get_config(), second, exported)
     before, after = program.arrays(first, 600_000), program.arrays(second, 600_000)
     for name, value in before.items():
-        if 'opt_state' not in name:
+        if 'opt_state' not in name and 'checksum' not in name:
             np.testing.assert_array_equal(after[name], value, err_msg=name)
         elif 'count' in name:
             assert (value, after[name]) == (600_000, 0)
