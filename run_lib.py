@@ -72,24 +72,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     fields = config.training
     check_batch_sizes(mesh, config, 'training.batch_size')
     experiment = create_experiment(config)
-    loss, optimizer = create_loss(config, experiment), create_optimizer(config)
+    loss = create_loss(config, experiment)
     draw_if_due = create_grid_drawer(config, experiment, mesh)
     train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
     check_enough(train_images, fields.batch_size)
     check_labels(config, experiment, train_images)
     processes.from_first(lambda: workdirs.claim(workdir, config.to_dict()))
 
-    step_fn = training.make_step(
-        lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
-        optimizer,
-        config.seed,
-        config.optim.ema_rate,
-        config.optim.ema_warmup,
-    )
     abstract = abstract_state(config, experiment, mesh)
-    run_steps = create_run(
-        config, step_fn, (sharding.by_size(mesh, abstract), sharding.copied(mesh))
-    )
+    run_steps = create_run(config, loss, mesh, abstract)
     test_loss = sharding.jit(
         mesh,
         lambda params, key, batch: loss(params, key, batch, False).mean(),
@@ -155,9 +146,17 @@ def leave(workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState) ->
 
 
 def create_run(
-    config: ConfigDict, step: Callable, out_shardings: Any
+    config: ConfigDict, loss: Callable, mesh: Mesh, abstract: TrainState
 ) -> Callable[[TrainState, Any], tuple[TrainState, training.Metrics]]:
     """Several steps as one program; with config.debug.nans it looks what became of them."""
+    step = training.make_step(
+        lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
+        create_optimizer(config),
+        config.seed,
+        config.optim.ema_rate,
+        config.optim.ema_warmup,
+    )
+    out_shardings = sharding.by_size(mesh, abstract), sharding.copied(mesh)
     run = functools.partial(jax.jit, training.scan_steps(step), out_shardings=out_shardings)
     if not config.debug.nans:
         return run(donate_argnums=0)
@@ -308,14 +307,10 @@ def draw_samples(
     size = min(config.sampling.batch_size, math.ceil(num / mesh.size) * mesh.size)
     key = jax.random.key(config.seed)
 
-    def in_8_bits(params, key, indices):
-        drawn = draw(params, key, indices)
-        return {'pixels': images.to_uint8(drawn.x, model.centered), 'nfe': drawn.nfe}
-
     @functools.cache
     def compiled():
         tqdm.write(f'{name}: compiling ...')
-        run = sharding.jit(mesh, in_8_bits, out_shardings=sharding.by_batch(mesh))
+        run = create_run_sampler(model, draw, mesh)
         return run.lower(params, key, indices_of(0)).compile()
 
     def indices_of(i):
@@ -334,6 +329,16 @@ def draw_samples(
     pixels, nfe = (np.concatenate([b[of] for b in batches])[:num] for of in ('pixels', 'nfe'))
     seconds = sum(batch['seconds'] for batch in batches)
     return Drawn(pixels, nfe, float(seconds) * num / (len(batches) * size))
+
+
+def create_run_sampler(model: ScoreModel, draw: Callable, mesh: Mesh) -> Callable:
+    """`draw` as a program of its own: pixels in 8 bits and numbers of evaluations, by name."""
+
+    def in_8_bits(params, key, indices):
+        drawn = draw(params, key, indices)
+        return {'pixels': images.to_uint8(drawn.x, model.centered), 'nfe': drawn.nfe}
+
+    return sharding.jit(mesh, in_8_bits, out_shardings=sharding.by_batch(mesh))
 
 
 # Published checkpoints
