@@ -305,14 +305,14 @@ def create_cost(config: ConfigDict, experiment: ScoreModel | Classifier, num_dev
             lambda params, key, batch: loss(params, key, batch, True).mean(),
             params,
             key,
-            _batch_shapes(experiment, batch_size),
+            batch_shapes(experiment, batch_size),
         ),
         batch_size=batch_size,
         num_devices=num_devices,
     )
 
 
-def _batch_shapes(experiment: Experiment, size: int) -> Batch:
+def batch_shapes(experiment: Experiment, size: int) -> Batch:
     """What datasets.batches yields."""
     return {
         'image': jax.ShapeDtypeStruct((size, *experiment.image_shape), jnp.uint8),

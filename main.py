@@ -1,4 +1,5 @@
-"""Trains, evaluates and samples; imports and exports published checkpoints; estimates costs.
+"""Trains, evaluates and samples; imports and exports published checkpoints; estimates costs, and
+compiles ahead of time.
 
 python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=train
 """
@@ -10,6 +11,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+import compile_ahead
 import processes
 import run_eval
 import run_lib
@@ -20,11 +22,11 @@ from choices import InputError, RunError
 MODES = {'train': run_lib.train, 'eval': run_eval.evaluate, 'sample': run_tasks.sample}
 FILE_MODES = {'import': run_lib.import_checkpoint, 'export': run_lib.export_checkpoint}
 
-COST = 'cost'
+COST, COMPILE = 'cost', 'compile'
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run; --config.a.b=VALUE sets b.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files.')
-MODE = flags.DEFINE_enum('mode', 'train', [*MODES, *FILE_MODES, COST], 'What to do.')
+MODE = flags.DEFINE_enum('mode', 'train', [*MODES, *FILE_MODES, COST, COMPILE], 'What to do.')
 CHECKPOINT = flags.DEFINE_string(
     'checkpoint', None, 'The published file that --mode=import reads, or that --mode=export writes.'
 )
@@ -33,6 +35,9 @@ TASK = flags.DEFINE_string(
 )
 DEVICES = flags.DEFINE_integer(
     'devices', None, 'How many --mode=cost reckons with; default: as many as there are.', 1
+)
+TOPOLOGY = flags.DEFINE_string(
+    'topology', None, 'The TPU pod that --mode=compile compiles for, such as v5e:16x16.'
 )
 COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'HOST:PORT of the first of several processes, where all of them meet.'
@@ -63,10 +68,12 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     if len(argv) > 1:
         refuse(f'unexpected argument {argv[1]!r}; flags are written --name=value')
-    if WORKDIR.value is None and MODE.value != COST:
+    if WORKDIR.value is None and MODE.value not in (COST, COMPILE):
         refuse(f'--workdir: --mode={MODE.value} needs a directory')
     if DEVICES.value is not None and MODE.value != COST:
         refuse(f'--devices: --mode={MODE.value} uses those that there are')
+    if TOPOLOGY.value is not None and MODE.value != COMPILE:
+        refuse(f'--topology: --mode={MODE.value} uses the devices that there are')
     if (CHECKPOINT.value is None) == (MODE.value in FILE_MODES):
         has = 'needs a' if MODE.value in FILE_MODES else 'takes no'
         refuse(f'--checkpoint: --mode={MODE.value} {has} file')
@@ -89,6 +96,8 @@ def run() -> None:
     """Runs the mode that the flags name."""
     if MODE.value == COST:
         run_lib.estimate_cost(CONFIG.value, DEVICES.value)
+    elif MODE.value == COMPILE:
+        compile_ahead.compile_ahead(CONFIG.value, TOPOLOGY.value)
     elif MODE.value in FILE_MODES:
         files = pathlib.Path(WORKDIR.value), pathlib.Path(CHECKPOINT.value)
         FILE_MODES[MODE.value](CONFIG.value, *files)

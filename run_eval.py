@@ -227,18 +227,12 @@ def accuracy_measure(evaluation: Evaluation) -> Measure:
 def bits_per_dim_measure(evaluation: Evaluation) -> Measure:
     """Bits per dimension of the first images of the test split."""
     config = evaluation.config
-    measure_batch = bits_per_dim.create(config, evaluation.experiment)
-    key, data = jax.random.key(config.seed), evaluation.test_images
+    run = create_run_bits_per_dim(config, evaluation.experiment, evaluation.mesh)
+    data = evaluation.test_images
     first = dataclasses.replace(
         data, length=min(config.eval.num_bpd_images or len(data), len(data))
     )
     evaluation = dataclasses.replace(evaluation, test_images=first)
-
-    def of_batch(params, _, batch):
-        found = measure_batch(params, key, batch, batch['index'])
-        return {name: array for name, array in found._asdict().items() if array is not None}
-
-    run = sharding.jit(evaluation.mesh, of_batch)
 
     def measure(checkpoint):
         arrays = over_test_images(evaluation, checkpoint, 'bits_per_dim', run, bits_per_dim.FIELDS)
@@ -249,6 +243,17 @@ def bits_per_dim_measure(evaluation: Evaluation) -> Measure:
         return bits_per_dim.summary(found, config.eval.divergence), {}
 
     return measure
+
+
+def create_run_bits_per_dim(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Callable:
+    """Bits per dimension of a batch as a program of its own: arrays by name, that are asked for."""
+    measure_batch, key = bits_per_dim.create(config, model), jax.random.key(config.seed)
+
+    def of_batch(params, _, batch):
+        found = measure_batch(params, key, batch, batch['index'])
+        return {name: array for name, array in found._asdict().items() if array is not None}
+
+    return sharding.jit(mesh, of_batch)
 
 
 def sampler_measure(evaluation: Evaluation, method: str, judge: Quality | None) -> Measure:

@@ -72,7 +72,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     fields = config.training
     check_batch_sizes(mesh, config, 'training.batch_size')
     experiment = create_experiment(config)
-    loss, optimizer = create_loss(config, experiment), create_optimizer(config)
+    loss = create_loss(config, experiment)
     draw_if_due = create_grid_drawer(config, experiment, mesh)
     train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
     check_enough(train_images, fields.batch_size)
@@ -80,12 +80,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     abstract = abstract_state(config, experiment, mesh)
     processes.from_first(lambda: workdirs.claim(workdir, config.to_dict()))
 
-    gradient = training.make_gradient(
-        lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
-        config.seed,
-    )
-    lie = sharding.by_size(mesh, abstract), sharding.copied(mesh)
-    run_steps = create_run(config, gradient, optimizer, lie)
+    run_steps = create_run(config, loss, mesh, abstract)
     test_loss = sharding.jit(
         mesh,
         lambda params, key, batch: loss(params, key, batch, False).mean(),
@@ -151,14 +146,16 @@ def leave(workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState) ->
 
 
 def create_run(
-    config: ConfigDict,
-    gradient: Callable,
-    optimizer: optax.GradientTransformation,
-    out_shardings: Any,
+    config: ConfigDict, loss: Callable, mesh: Mesh, abstract: TrainState
 ) -> Callable[[TrainState, Any], tuple[TrainState, training.Metrics]]:
     """Several steps as one program; with config.debug.nans it looks what became of them."""
-    fields = config.optim
+    gradient = training.make_gradient(
+        lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
+        config.seed,
+    )
+    optimizer, fields = create_optimizer(config), config.optim
     step = training.make_step(gradient, optimizer, fields.ema_rate, fields.ema_warmup)
+    out_shardings = sharding.by_size(mesh, abstract), sharding.copied(mesh)
     run = functools.partial(jax.jit, training.scan_steps(step), out_shardings=out_shardings)
     if not config.debug.nans:
         return run(donate_argnums=0)
@@ -309,14 +306,10 @@ def draw_samples(
     size = min(config.sampling.batch_size, math.ceil(num / mesh.size) * mesh.size)
     key = jax.random.key(config.seed)
 
-    def in_8_bits(params, key, indices):
-        drawn = draw(params, key, indices)
-        return {'pixels': images.to_uint8(drawn.x, model.centered), 'nfe': drawn.nfe}
-
     @functools.cache
     def compiled():
         tqdm.write(f'{name}: compiling ...')
-        run = sharding.jit(mesh, in_8_bits, out_shardings=sharding.by_batch(mesh))
+        run = create_run_sampler(model, draw, mesh)
         return run.lower(params, key, indices_of(0)).compile()
 
     def indices_of(i):
@@ -335,6 +328,16 @@ def draw_samples(
     pixels, nfe = (np.concatenate([b[of] for b in batches])[:num] for of in ('pixels', 'nfe'))
     seconds = sum(batch['seconds'] for batch in batches)
     return Drawn(pixels, nfe, float(seconds) * num / (len(batches) * size))
+
+
+def create_run_sampler(model: ScoreModel, draw: Callable, mesh: Mesh) -> Callable:
+    """`draw` as a program of its own: pixels in 8 bits and numbers of evaluations, by name."""
+
+    def in_8_bits(params, key, indices):
+        drawn = draw(params, key, indices)
+        return {'pixels': images.to_uint8(drawn.x, model.centered), 'nfe': drawn.nfe}
+
+    return sharding.jit(mesh, in_8_bits, out_shardings=sharding.by_batch(mesh))
 
 
 # Published checkpoints

@@ -8,7 +8,7 @@ import pytest
 ROOT = pathlib.Path(__file__).parent.parent
 LAYERS = [
     {'main'},
-    {'run_tasks', 'run_eval'},
+    {'run_tasks', 'run_eval', 'compile_ahead'},
     {'run_lib'},
     {'quality', 'conditioning', 'report'},
     {'samplers', 'bits_per_dim', 'extractors', 'exhibits'},
@@ -38,6 +38,8 @@ LAYERS = [
         'error_split',
         'evaluation',
         'cost',
+        'hlo',
+        'roofline',
         'models',
         'torch_legacy',
         'torch_zip',
@@ -56,6 +58,8 @@ BESIDE = {
     ('torch_legacy', 'torch_zip'),
     ('bounds', 'losses'),
     ('checkpoints', 'parts'),
+    ('roofline', 'hlo'),
+    ('compile_ahead', 'run_eval'),
 }
 MODULES = sorted(path.stem for path in ROOT.glob('*.py')) + ['models', 'solvers']
 
@@ -93,6 +97,7 @@ READ_CONFIGS = {
     'run_lib',
     'run_eval',
     'run_tasks',
+    'compile_ahead',
     'conditioning',
     'quality',
     'samplers',
@@ -130,6 +135,8 @@ def test_configs_are_read_at_the_edge(module):
         'ode',
         'mixtures',
         'cost',
+        'hlo',
+        'roofline',
     ],
 )
 def test_the_method_touches_no_files_clocks_or_logs(module):
