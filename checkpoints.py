@@ -13,6 +13,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -20,6 +21,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 import parts
+import processes
 from choices import InputError, RunError
 from training import TrainState
 
@@ -82,7 +84,7 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """The steps that can be restored, or are being saved, in order."""
-        return sorted(self._manager.all_steps())
+        return processes.from_first(lambda: sorted(self._manager.all_steps()))
 
     # Saving
 
@@ -170,6 +172,7 @@ class Checkpoints:
         checksum = jax.ShapeDtypeStruct((), np.uint32, sharding=like.step.sharding)
         wanted = {CHECKSUM: checksum, **like._asdict()}
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        failure = None
         try:
             with _quiet_threads():
                 saved = self._manager.item_metadata(step).tree
@@ -179,7 +182,9 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # Orbax raises some of the bare class.
-            raise _DamagedError(f'{path} is damaged and cannot be read') from error
+            failure = error
+        if not processes.all_of(failure is None):
+            raise _DamagedError(f'{path} is damaged and cannot be read') from failure
         checksum, state = found.pop(CHECKSUM), TrainState(**found)
         if parts.checksum(state) != checksum:
             raise _DamagedError(f'{path} is damaged: its arrays are not those that were saved')
@@ -191,7 +196,7 @@ class Checkpoints:
             aside = ''
             if self._changes:
                 path = pathlib.Path(self._manager.directory) / str(step)
-                aside = f'; renamed {put_aside(path).name}'
+                aside = f'; renamed {processes.from_first(partial(put_aside, path)).name}'
             print(f'{what}{aside}; using step {used}', flush=True)
         if damaged and self._changes:
             self._manager.reload()

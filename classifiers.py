@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+import sharding
 import training
 from checkpoints import Checkpoints
 from choices import InputError
@@ -55,9 +56,10 @@ def _with_tuples(tree: Any) -> Any:
 
 
 def _restored(field: str, config: ConfigDict, workdir: pathlib.Path, classifier: Classifier) -> Any:
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here),
+    # Copied to all devices, so that every process has it whole.
+    mesh = sharding.create_mesh()
+    abstract = sharding.laid_out(
+        mesh,
         jax.eval_shape(
             lambda key: training.create_state(
                 classifier.init_params(key), create_optimizer(config)

@@ -200,7 +200,7 @@ def stream(
     Raises:
         DataError: the batch is larger than the data, or not divisible by the number of processes.
     """
-    rows = _rows(batch_size, process_index, process_count)
+    rows = own_rows(batch_size, process_index, process_count)
     if batch_size > len(images):
         raise DataError(f'batch_size is {batch_size:,}, more than all {len(images):,} images')
 
@@ -233,21 +233,22 @@ def epoch(
 ) -> Iterator[Batch]:
     """Iterates once over all images, in their order, in batches of one shape, for evaluation.
 
-    A batch has a bool 'mask' [batch] besides. Over all batches and processes it is True once for
-    each image, and False where the last batch is filled up, with copies of the last image.
+    A batch has besides, of its rows, the 'index' among all images, and a bool 'mask': over all
+    batches and processes it is True once for each image, and False where the last batch is filled
+    up, with copies of the last image and further indices.
     """
-    rows = _rows(batch_size, process_index, process_count)
+    rows = own_rows(batch_size, process_index, process_count)
 
     def batch(k):
         positions = k * batch_size + rows
         filled = images.gather(np.minimum(positions, len(images) - 1))
-        return {**filled, 'mask': positions < len(images)}
+        return {**filled, 'index': positions, 'mask': positions < len(images)}
 
     dataset = grain.MapDataset.range(math.ceil(len(images) / batch_size)).map(batch)
     return iter(dataset.to_iter_dataset(READ_OPTIONS))
 
 
-def _rows(batch_size: int, process_index: int, process_count: int) -> Int[np.ndarray, 'rows']:
+def own_rows(batch_size: int, process_index: int, process_count: int) -> Int[np.ndarray, 'rows']:
     """The rows of a batch that one process reads."""
     if batch_size < 1 or batch_size % process_count:
         raise DataError(

@@ -53,8 +53,8 @@ def create(
     params, run, preprocessing = choose(EXTRACTORS, name, 'eval.quality')(fields, image_shape)
     return Extractor(
         name=name,
-        params=jax.device_put(params, sharding.copied(mesh)),
-        run=jax.jit(run, out_shardings=sharding.by_batch(mesh)),
+        params=sharding.put(params, sharding.by_size(mesh, params)),
+        run=sharding.jit(mesh, run, out_shardings=sharding.by_batch(mesh)),
         fingerprint=_fingerprint(params, preprocessing),
     )
 

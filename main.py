@@ -10,6 +10,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+import processes
 import run_eval
 import run_lib
 import run_tasks
@@ -32,6 +33,11 @@ TASK = flags.DEFINE_string(
 DEVICES = flags.DEFINE_integer(
     'devices', None, 'How many --mode=cost reckons with; default: as many as there are.', 1
 )
+COORDINATOR = flags.DEFINE_string(
+    'coordinator', None, 'HOST:PORT of the first of several processes, where all of them meet.'
+)
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes there are.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0 on.')
 flags.mark_flags_as_required(['config'])
 
 
@@ -67,17 +73,25 @@ def main(argv: list[str]) -> None:
         if MODE.value != 'sample' or 'task' not in CONFIG.value:
             refuse(f'--task: {TASK.value} is for --mode=sample of a score model')
         CONFIG.value.task.name = TASK.value
-    try:
-        run_lib.use_cores(CONFIG.value)
-        if MODE.value == COST:
-            run_lib.estimate_cost(CONFIG.value, DEVICES.value)
-        elif MODE.value in FILE_MODES:
-            files = pathlib.Path(WORKDIR.value), pathlib.Path(CHECKPOINT.value)
-            FILE_MODES[MODE.value](CONFIG.value, *files)
-        else:
-            MODES[MODE.value](CONFIG.value, pathlib.Path(WORKDIR.value))
-    except (InputError, RunError) as error:
-        refuse(error)
+    with processes.failing_together():
+        try:
+            joined = processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            run_lib.use_cores(CONFIG.value, joined)
+            with processes.talking():
+                run()
+        except (InputError, RunError) as error:
+            refuse(error)
+
+
+def run() -> None:
+    """Runs the mode that the flags name."""
+    if MODE.value == COST:
+        run_lib.estimate_cost(CONFIG.value, DEVICES.value)
+    elif MODE.value in FILE_MODES:
+        files = pathlib.Path(WORKDIR.value), pathlib.Path(CHECKPOINT.value)
+        FILE_MODES[MODE.value](CONFIG.value, *files)
+    else:
+        MODES[MODE.value](CONFIG.value, pathlib.Path(WORKDIR.value))
 
 
 def refuse(reason: object) -> NoReturn:

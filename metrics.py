@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array
 from tensorboardX import SummaryWriter
-from tqdm import tqdm
 
 import files
+import processes
 
 Scalars = Mapping[str, Array | float]
 
@@ -31,13 +31,16 @@ class Skipped(NamedTuple):
 
 class MetricsLog:
     """Appends scalars to both files in `directory`; those of steps after `start_step` are dropped
-    first.
+    first. None: they are kept nowhere.
 
     A run that was killed has logged steps that its last checkpoint does not know; it will log them
     again.
     """
 
-    def __init__(self, directory: pathlib.Path, start_step: int):
+    def __init__(self, directory: pathlib.Path | None, start_step: int):
+        self._writer = None
+        if directory is None:
+            return
         directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / 'metrics.jsonl'
         _write_lines(self._path, [row for row in read(self._path) if row['step'] <= start_step])
@@ -45,6 +48,8 @@ class MetricsLog:
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """One line of scalars at a step."""
+        if self._writer is None:
+            return
         with self._path.open('a') as file:
             file.write(json.dumps({'step': step, **scalars}) + '\n')
         for name, value in scalars.items():
@@ -52,7 +57,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Completes the TensorBoard file."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
 
 
 class ProgressLog:
@@ -67,9 +73,7 @@ class ProgressLog:
 
     def __init__(self, log: MetricsLog, start_step: int, num_steps: int, log_every: int):
         self._log, self._log_every = log, log_every
-        self._bar = tqdm(
-            initial=start_step, total=num_steps, unit='step', desc='train', dynamic_ncols=True
-        )
+        self._bar = processes.bar(initial=start_step, total=num_steps, unit='step', desc='train')
         self._window: list[Scalars] = []
         self._unread: list[tuple[int, list[Scalars], tuple[float, float] | None]] = []
         self._waited, self._since = 0.0, time.perf_counter()

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
 import files
+import processes
 from sources import BROKEN_NPZ
 
 Arrays = dict[str, np.ndarray]
@@ -27,10 +28,10 @@ def keep(directory: pathlib.Path | None, index: int, make: Callable[[], Arrays])
     if directory is None:
         return make()
     path = directory / f'{index:06d}.npz'
-    found = load(path)
+    found = processes.from_first(lambda: load(path))
     if found is None:
         found = make()
-        save(path, found)
+        processes.on_first(save, path, found)
     return found
 
 

@@ -17,12 +17,12 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 import datasets
 import evaluation
 import extractors
 import parts
+import processes
 import sharding
 from choices import InputError, choose
 from evaluation import Moments
@@ -87,13 +87,13 @@ class Quality:
 
     def _cached(self, by, data, keep, name, directory):
         path = directory / f'{by.name}_{fingerprint(by, data, keep)[:16]}.npz'
-        if whole := parts.load(path):
+        if whole := processes.from_first(lambda: parts.load(path)):
             return from_arrays(whole)
         batches = path.with_name(f'{path.stem}_batches_of_{self.batch_size}')
         title = f'{name}, {by.name}'
         found = extract(by, data, self.batch_size, keep, self.mesh, title, batches)
-        parts.save(path, to_arrays(found))
-        shutil.rmtree(batches, ignore_errors=True)
+        processes.on_first(parts.save, path, to_arrays(found))
+        processes.on_first(functools.partial(shutil.rmtree, batches, ignore_errors=True))
         return found
 
 
@@ -150,9 +150,11 @@ def extract(
     Those of batches are kept in `directory`, if there is one, for the case of an interruption.
     """
     total, features, logits, kept = None, [], [], 0
-    with tqdm(total=len(data), unit='image', desc=f'features of {name}', dynamic_ncols=True) as bar:
-        for i, batch in enumerate(datasets.epoch(data, batch_size)):
-            of_batch = functools.partial(_features, by, batch, mesh)
+    batches = datasets.epoch(data, batch_size, *processes.place())
+    with processes.bar(total=len(data), unit='image', desc=f'features of {name}') as bar:
+        for i, batch in enumerate(batches):
+            left = len(data) - i * batch_size
+            of_batch = functools.partial(_features, by, batch['image'], left, mesh)
             new = list(parts.keep(directory, i, of_batch).values())
             moments = evaluation.moments(new[0])
             total = evaluation.merge(total, moments) if total else moments
@@ -164,9 +166,9 @@ def extract(
     return FeatureSet(total, np.concatenate(features), np.concatenate(logits))
 
 
-def _features(by, batch, mesh):
-    outputs = by.run(by.params, sharding.split(mesh, batch['image']))
-    kept = [np.asarray(output)[batch['mask']] for output in outputs]
+def _features(by, pixels, num, mesh):
+    outputs = processes.gather(by.run(by.params, sharding.split(mesh, pixels)))
+    kept = [output[:num] for output in outputs]
     return dict(zip(('features', 'logits'), kept, strict=True))
 
 

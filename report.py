@@ -21,6 +21,7 @@ import metrics
 import plots
 import workdirs
 
+NAME = 'report.html'
 STRIP_LENGTH = 4  # grids of samples over training
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'diffrax', 'orbax-checkpoint', 'numpy')
 # Numbers that are shown large, and over checkpoints if there are several.
@@ -72,7 +73,7 @@ summary { cursor: pointer; color: var(--accent) }
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
     """Replaces the report of a workdir; its path."""
-    path = workdir / 'report.html'
+    path = workdir / NAME
     with files.replacing(path) as draft:
         draft.write_text(page(workdir), encoding='utf-8')
     return path

@@ -17,13 +17,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
 import bits_per_dim
 import datasets
 import exhibits
 import images
 import parts
+import processes
 import quality
 import report
 import run_lib
@@ -72,7 +72,7 @@ Measure = Callable[[Checkpoint], tuple[Found, Found]]
 
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Measures what config.eval asks for, of the checkpoints that it names."""
-    mesh = sharding.create_mesh()
+    mesh = sharding.create_mesh(**config.mesh)
     check_range(config)
     experiment = create_experiment(config)
     evaluation = Evaluation(config, experiment, mesh, run_lib.load_images(config, 'test'))
@@ -83,22 +83,22 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
         step = int(state.step)
         found[step] = evaluate_one(step, state.ema_params, measures, workdir / 'eval' / str(step))
         print(table(found[step]))
-        print(f'Pictures and numbers are in {workdir / "eval"}, and in {report.write(workdir)}')
+        processes.on_first(report.write, workdir)
+        print(f'Pictures and numbers are in {workdir / "eval"}, and in {workdir / report.NAME}')
     if config.eval.best_by:
         print(best(found, config.eval.best_by))
 
 
 def evaluate_one(step: int, params: Any, measures: list[Measure], directory: pathlib.Path) -> Found:
     """Numbers and rates of one checkpoint, which are put in its directory."""
-    directory.mkdir(parents=True, exist_ok=True)
     checkpoint = Checkpoint(params, directory, int(parts.checksum(params)))
     numbers, rates = {'step': step}, {}
     for measure in measures:
         more_numbers, more_rates = measure(checkpoint)
         numbers |= more_numbers
         rates |= more_rates
-    workdirs.write_json(directory / 'rates.json', rates)
-    workdirs.write_json(directory / 'metrics.json', numbers)
+    processes.on_first(workdirs.write_json, directory / 'rates.json', rates)
+    processes.on_first(workdirs.write_json, directory / 'metrics.json', numbers)
     return numbers | rates
 
 
@@ -132,9 +132,9 @@ def steps(config: ConfigDict, workdir: pathlib.Path) -> Iterator[int | None]:
     if not fields.checkpoints:
         yield fields.checkpoint
         return
-    workdirs.check_same_run(workdir, config.to_dict())
+    processes.from_first(lambda: workdirs.check_same_run(workdir, config.to_dict()))
     first, last = fields.checkpoints
-    after, since = first - 1, time.monotonic()
+    after, since = first - 1, processes.from_first(time.monotonic)
     while after < last:
         with run_lib.open_checkpoints(config, workdir, read_only=True) as checkpoints:
             known = checkpoints.steps()
@@ -142,10 +142,10 @@ def steps(config: ConfigDict, workdir: pathlib.Path) -> Iterator[int | None]:
         if following:
             after = following[0]
             yield after
-            since = time.monotonic()
+            since = processes.from_first(time.monotonic)
         elif after >= first and not fields.wait:
             return
-        elif time.monotonic() - since >= fields.wait:
+        elif processes.from_first(time.monotonic) - since >= fields.wait:
             raise InputError(
                 f'eval.checkpoints: none of steps {after + 1} to {last} within {fields.wait:g} '
                 f'seconds (eval.wait); there are: {known}'
@@ -191,7 +191,9 @@ def create_measures(evaluation: Evaluation, workdir: pathlib.Path) -> list[Measu
 def test_loss_measure(evaluation: Evaluation) -> Measure:
     """The training objective on the whole test split."""
     loss = create_loss(evaluation.config, evaluation.experiment)
-    run = jax.jit(lambda params, key, batch: {'loss': loss(params, key, batch, False)})
+    run = sharding.jit(
+        evaluation.mesh, lambda params, key, batch: {'loss': loss(params, key, batch, False)}
+    )
 
     def measure(checkpoint):
         found = over_test_images(evaluation, checkpoint, 'loss', run, [])['loss']
@@ -207,10 +209,11 @@ def accuracy_measure(evaluation: Evaluation) -> Measure:
     run_lib.check_labels(config, classifier, evaluation.test_images)
     names = ['clean', *[f't={level:g}T' for level in config.eval.noise_levels]]
 
-    @jax.jit
-    def run(params, key, batch):
+    def of_batch(params, key, batch):
         found = class_scores(params, key, batch)
         return {'accuracy': found.correct.T, 'cross_entropy': found.cross_entropy.T}
+
+    run = sharding.jit(evaluation.mesh, of_batch)
 
     def measure(checkpoint):
         found = over_test_images(evaluation, checkpoint, 'accuracy', run, ['noise_levels'])
@@ -226,22 +229,24 @@ def accuracy_measure(evaluation: Evaluation) -> Measure:
 def bits_per_dim_measure(evaluation: Evaluation) -> Measure:
     """Bits per dimension of the first images of the test split."""
     config = evaluation.config
-    of_batch = bits_per_dim.create(config, evaluation.experiment)
+    measure_batch = bits_per_dim.create(config, evaluation.experiment)
     key, data = jax.random.key(config.seed), evaluation.test_images
     first = dataclasses.replace(
         data, length=min(config.eval.num_bpd_images or len(data), len(data))
     )
     evaluation = dataclasses.replace(evaluation, test_images=first)
 
-    @jax.jit
-    def run(params, _, batch):
-        found = of_batch(params, key, batch, batch['index'])
+    def of_batch(params, _, batch):
+        found = measure_batch(params, key, batch, batch['index'])
         return {name: array for name, array in found._asdict().items() if array is not None}
+
+    run = sharding.jit(evaluation.mesh, of_batch)
 
     def measure(checkpoint):
         arrays = over_test_images(evaluation, checkpoint, 'bits_per_dim', run, bits_per_dim.FIELDS)
         means = arrays['by_draw'].mean(axis=(1, 2))
-        np.savez(checkpoint.directory / 'bits_per_dim.npz', bits_per_dim=means, **arrays)
+        path = checkpoint.directory / 'bits_per_dim.npz'
+        processes.on_first(parts.save, path, {'bits_per_dim': means, **arrays})
         found = BitsPerDim(**{**dict.fromkeys(BitsPerDim._fields), **arrays})
         return bits_per_dim.summary(found, config.eval.divergence), {}
 
@@ -263,7 +268,8 @@ def sampler_measure(evaluation: Evaluation, method: str, judge: Quality | None) 
             config, model, draw, checkpoint.params, mesh, method, num, directory
         )
         shown = images.grid(drawn.pixels[: config.sampling.num_samples])
-        images.save_png(checkpoint.directory / f'samples_{method}.png', shown)
+        path = checkpoint.directory / f'samples_{method}.png'
+        processes.on_first(images.save_png, path, shown)
         numbers = {f'{method}_nfe': drawn.nfe.mean(dtype=np.float64)}
         if judge:
             numbers |= judge.of_samples(method, drawn.pixels, checkpoint.directory / 'parts')
@@ -275,7 +281,9 @@ def sampler_measure(evaluation: Evaluation, method: str, judge: Quality | None) 
 def exhibits_measure(evaluation: Evaluation) -> Measure:
     """Pictures for the report: no numbers."""
     config, model = evaluation.config, evaluation.experiment
-    draw = jax.jit(exhibits.create(config, model))
+    mesh = evaluation.mesh
+    copied = sharding.copied(mesh)
+    draw = sharding.jit(mesh, exhibits.create(config, model), out_shardings=copied)
     train_images = run_lib.load_images(config, 'train')
 
     def measure(checkpoint):
@@ -283,7 +291,7 @@ def exhibits_measure(evaluation: Evaluation) -> Measure:
         ends = evaluation.test_images.gather(exhibits.ENDS % len(evaluation.test_images))
         key = jax.random.key(config.seed)
         found = parts.keep(directory, 0, lambda: jax.device_get(draw(checkpoint.params, key, ends)))
-        exhibits.write(checkpoint.directory, found, train_images)
+        processes.on_first(exhibits.write, checkpoint.directory, found, train_images)
         return {}, {}
 
     return measure
@@ -330,18 +338,20 @@ def over_test_images(
     given = {field: config.eval[field] for field in ('batch_size', *fields)}
     directory = parts_directory(evaluation, checkpoint, name, given | {'images': len(data)})
 
-    def of_batch(i, batch, mask):
+    size = config.eval.batch_size
+
+    def of_batch(i, batch):
         placed = sharding.split(evaluation.mesh, batch)
         values = function(checkpoint.params, jax.random.fold_in(key, i), placed)
-        return {name: np.asarray(array)[mask] for name, array in values.items()}
+        return {
+            name: array[: len(data) - i * size] for name, array in processes.gather(values).items()
+        }
 
     results = []
-    with tqdm(total=len(data), unit='image', desc=name, dynamic_ncols=True) as bar:
-        for i, batch in enumerate(datasets.epoch(data, config.eval.batch_size)):
-            mask = batch.pop('mask')
-            batch['index'] = i * len(mask) + np.arange(len(mask))
-            results.append(parts.keep(directory, i, functools.partial(of_batch, i, batch, mask)))
-            bar.update(mask.sum())
+    with processes.bar(total=len(data), unit='image', desc=name) as bar:
+        for i, batch in enumerate(datasets.epoch(data, size, *processes.place())):
+            results.append(parts.keep(directory, i, functools.partial(of_batch, i, batch)))
+            bar.update(min(size, len(data) - i * size))
     return {name: np.concatenate([part[name] for part in results]) for name in results[0]}
 
 
@@ -353,7 +363,7 @@ def parts_directory(
     What else is fixed for a run need not be told apart; see workdirs.py.
     """
     fingerprint = parts.fingerprint(
-        given, devices=evaluation.mesh.size, checksum=checkpoint.checksum
+        given, mesh=dict(evaluation.mesh.shape), checksum=checkpoint.checksum
     )
     return checkpoint.directory / 'parts' / f'{name}_{fingerprint}'
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import AbstractMesh, Mesh
-from jaxtyping import Int, UInt8
+from jaxtyping import Array, Int, Key, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -27,6 +27,7 @@ import nans
 import parts
 import plots
 import preemption
+import processes
 import published
 import report
 import sharding
@@ -51,10 +52,11 @@ from training import TrainState
 LABELS_CHECKED = 256  # images whose labels are looked at before a classifier is trained
 
 
-def use_cores(config: ConfigDict) -> None:
+def use_cores(config: ConfigDict, num_processes: int) -> None:
     """On a CPU, every core is a device as far as the batches divide; before anything else."""
     sections = [config[name] for name in ('training', 'eval', 'sampling') if name in config]
-    sharding.use_cores(*(section.batch_size for section in sections))
+    sizes = (section.batch_size for section in sections)
+    sharding.use_cores(*sizes, **config.mesh, num_processes=num_processes)
 
 
 # Training
@@ -66,7 +68,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     The final state is the same, bit for bit, however often the run was stopped and started again.
     """
     check_periods(config.training)
-    mesh = sharding.create_mesh()
+    mesh = sharding.create_mesh(**config.mesh)
     fields = config.training
     check_batch_sizes(mesh, config, 'training.batch_size')
     experiment = create_experiment(config)
@@ -75,26 +77,32 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
     check_enough(train_images, fields.batch_size)
     check_labels(config, experiment, train_images)
-    workdirs.claim(workdir, config.to_dict())
+    processes.from_first(lambda: workdirs.claim(workdir, config.to_dict()))
 
     step_fn = training.make_step(
-        lambda params, key, batch: loss(params, key, batch, True).mean(),
+        lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
         optimizer,
         config.seed,
         config.optim.ema_rate,
         config.optim.ema_warmup,
     )
-    run_steps = create_run(config, step_fn)
-    test_loss = jax.jit(lambda params, key, batch: loss(params, key, batch, False).mean())
+    abstract = abstract_state(config, experiment, mesh)
+    copied = sharding.copied(mesh)
+    run_steps = create_run(config, step_fn, (sharding.by_size(mesh, abstract), copied))
+    test_loss = sharding.jit(
+        mesh,
+        lambda params, key, batch: loss(params, key, batch, False).mean(),
+        out_shardings=copied,
+    )
     test_batch = first_batch(test_images, fields.batch_size, mesh)
 
     with open_checkpoints(config, workdir) as checkpoints, StopRequest() as stop:
-        state = jax.device_put(create_state(config, experiment), sharding.copied(mesh))
-        state = checkpoints.restore(state) if checkpoints.steps() else state
+        saved = checkpoints.steps()
+        state = checkpoints.restore(abstract) if saved else first_state(config, experiment, mesh)
         step = start = int(state.step)
         print(f'{workdir}: step {start} of {fields.num_steps}', flush=True)
         stream = dispatches(config, train_images, start, mesh)
-        log = MetricsLog(workdir / 'logs', start)
+        log = MetricsLog(workdir / 'logs' if processes.is_first() else None, start)
         with ProgressLog(log, start, fields.num_steps, fields.log_every) as progress:
             while step < fields.num_steps and not stop.is_due(step):
                 batches, waited = timed(next, stream)
@@ -118,7 +126,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
             check_skipped(config, progress, checkpoints)
         if step < fields.num_steps:
             leave(workdir, checkpoints, state)
-    show_training(workdir)
+    processes.on_first(show_training, workdir)
 
 
 def check_skipped(config: ConfigDict, progress: ProgressLog, checkpoints: Checkpoints) -> None:
@@ -146,12 +154,18 @@ def leave(workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState) ->
 
 
 def create_run(
-    config: ConfigDict, step: Callable
+    config: ConfigDict, step: Callable, layout: tuple[Any, Any]
 ) -> Callable[[TrainState, Any], tuple[TrainState, training.Metrics]]:
-    """Several steps as one program; with config.debug.nans it looks what became of them."""
+    """Several steps as one program; with config.debug.nans it looks what became of them.
+
+    State and metrics come out as `layout` says.
+    """
+    steps = training.scan_steps(step)
     if not config.debug.nans:
-        return jax.jit(training.scan_steps(step), donate_argnums=0)
-    run = jax.jit(training.scan_steps(step))  # The state before is needed again.
+        return jax.jit(steps, donate_argnums=0, out_shardings=layout)
+    if processes.place()[1] > 1:
+        raise InputError('debug.nans: True is for one process, which has all arrays whole')
+    run = jax.jit(steps, out_shardings=layout)  # The state before is needed again.
 
     def run_or_locate(state, batches):
         after, found = run(state, batches)
@@ -178,22 +192,38 @@ def create_grid_drawer(
     fields = config.training
     sample = create_sampler(config, experiment, config.sampling.method)
     grid_sharding = sharding.if_divided(mesh, fields.num_samples)
-    draw = jax.jit(sample, out_shardings=grid_sharding)
+    indices = sharding.put(np.arange(fields.num_samples), grid_sharding)
+
+    def pixels(params, key, indices):
+        return images.to_uint8(sample(params, key, indices).x, experiment.centered)
+
+    draw = sharding.jit(mesh, pixels, out_shardings=grid_sharding)
 
     def draw_if_due(step, params, directory):
         if is_due(step, fields.sample_every, fields.num_steps):
-            drawn = draw(params, jax.random.key(config.seed), np.arange(fields.num_samples))
-            save_grid(directory / f'{step:07d}.png', experiment, drawn.x)
+            drawn = processes.gather(draw(params, jax.random.key(config.seed), indices))
+            path = directory / f'{step:07d}.png'
+            processes.on_first(images.save_png, path, images.grid(drawn))
 
     return draw_if_due
 
 
-def create_state(config: ConfigDict, experiment: Experiment) -> TrainState:
+def abstract_state(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> TrainState:
+    """The shapes of a state, and how it lies on the mesh."""
+    create = functools.partial(create_state, config, experiment)
+    return sharding.laid_out(mesh, jax.eval_shape(lambda: create(jax.random.key(config.seed))))
+
+
+def first_state(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> TrainState:
     """The state before the first step, from config.seed."""
-    init = jax.jit(
-        lambda key: training.create_state(experiment.init_params(key), create_optimizer(config))
-    )
-    return init(jax.random.key(config.seed))
+    create = functools.partial(create_state, config, experiment)
+    layout = sharding.by_size(mesh, abstract_state(config, experiment, mesh))
+    return jax.jit(create, out_shardings=layout)(jax.random.key(config.seed))
+
+
+def create_state(config: ConfigDict, experiment: Experiment, key: Key[Array, '']) -> TrainState:
+    """A state before the first step, with parameters from `key`."""
+    return training.create_state(experiment.init_params(key), create_optimizer(config))
 
 
 def dispatches(
@@ -205,8 +235,7 @@ def dispatches(
         config.training.batch_size,
         config.seed,
         start,
-        jax.process_index(),
-        jax.process_count(),
+        *processes.place(),
     )
     while True:
         group = [next(stream) for _ in range(config.training.steps_per_dispatch)]
@@ -232,7 +261,7 @@ class Drawn(NamedTuple):
 
 def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Draws images from a checkpoint, to `samples/<step>_<method>.png` and `.npz`."""
-    mesh = sharding.create_mesh()
+    mesh = sharding.create_mesh(**config.mesh)
     experiment = create_experiment(config)
     if isinstance(experiment, Classifier):
         raise InputError(
@@ -244,10 +273,18 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     state = restore(config, workdir, experiment, mesh)
     drawn = draw_samples(config, experiment, draw, state.ema_params, mesh, method)
     stem = workdir / 'samples' / f'{int(state.step):07d}_{method}'
-    images.save_png(stem.with_suffix('.png'), images.grid(drawn.pixels))
-    np.savez_compressed(stem.with_suffix('.npz'), samples=drawn.pixels, nfe=drawn.nfe)
-    report.write(workdir)
+    found = {'samples': drawn.pixels, 'nfe': drawn.nfe}
+    processes.on_first(write_drawn, workdir, stem, images.grid(drawn.pixels), found)
     tell_drawn(drawn, stem)
+
+
+def write_drawn(
+    workdir: pathlib.Path, stem: pathlib.Path, sheet: np.ndarray, arrays: parts.Arrays
+) -> None:
+    """A grid of images and arrays under one name, and the report that shows them."""
+    images.save_png(stem.with_suffix('.png'), sheet)
+    np.savez_compressed(stem.with_suffix('.npz'), **arrays)
+    report.write(workdir)
 
 
 def tell_drawn(drawn: Drawn, stem: pathlib.Path) -> None:
@@ -282,17 +319,19 @@ def draw_samples(
     @functools.cache
     def compiled():
         tqdm.write(f'{name}: compiling ...')
-        run = jax.jit(in_8_bits, out_shardings=sharding.by_batch(mesh))
-        return run.lower(params, key, np.arange(size)).compile()
+        run = sharding.jit(mesh, in_8_bits, out_shardings=sharding.by_batch(mesh))
+        return run.lower(params, key, indices_of(0)).compile()
+
+    def indices_of(i):
+        return sharding.put(np.arange(i * size, (i + 1) * size), sharding.by_batch(mesh))
 
     def of_batch(i):
         run = compiled()
-        indices = np.arange(i * size, (i + 1) * size)
-        drawn, seconds = timed(lambda: jax.device_get(run(params, key, indices)))
+        drawn, seconds = timed(lambda: processes.gather(run(params, key, indices_of(i))))
         return {**drawn, 'seconds': np.float64(seconds)}
 
     batches = []
-    with tqdm(total=num, unit='image', desc=name, dynamic_ncols=True) as bar:
+    with processes.bar(total=num, unit='image', desc=name) as bar:
         for i in range(math.ceil(num / size)):
             batches.append(parts.keep(directory, i, functools.partial(of_batch, i)))
             bar.update(min(size, num - i * size))
@@ -324,21 +363,28 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     step, skipped = jnp.int32(found.step), jnp.int32(0)
     state = TrainState(step, skipped, params, opt_state, ema_params)
 
+    mesh = sharding.create_mesh(**config.mesh)
+    processes.from_first(lambda: claim_new(workdir, config))
+    with open_checkpoints(config, workdir) as checkpoints:
+        checkpoints.save(sharding.put(state, sharding.by_size(mesh, state)))
+    optimizer = "Adam's moments" if found.moments else 'a fresh optimiser'
+    print(f'{workdir}: step {found.step}, parameters, their moving average and {optimizer}')
+
+
+def claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Claims a workdir; raises InputError if it has checkpoints."""
     if (workdir / 'checkpoints').exists():
         raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
     workdirs.claim(workdir, config.to_dict())
-    with open_checkpoints(config, workdir) as checkpoints:
-        checkpoints.save(jax.device_put(state, sharding.copied(sharding.create_mesh())))
-    optimizer = "Adam's moments" if found.moments else 'a fresh optimiser'
-    print(f'{workdir}: step {found.step}, parameters, their moving average and {optimizer}')
 
 
 def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Writes parameters and moving average of a checkpoint under their published names."""
     published.check_writable(path)
     experiment = create_experiment(config)
-    state = restore(config, workdir, experiment, sharding.create_mesh())
-    published.write(path, int(state.step), state.params, state.ema_params)
+    state = restore(config, workdir, experiment, sharding.create_mesh(**config.mesh))
+    params, ema_params = processes.gather((state.params, state.ema_params))
+    processes.on_first(published.write, path, int(state.step), params, ema_params)
     print(f'{path}: step {int(state.step)}, parameters and their moving average')
 
 
@@ -347,7 +393,8 @@ def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
 
 def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
     """Prints what training costs on so many devices (None: those there are); runs nothing."""
-    mesh = AbstractMesh((num_devices or jax.device_count(),), ('data',))
+    shape = sharding.mesh_shape(num_devices or jax.device_count(), **config.mesh)
+    mesh = AbstractMesh(shape, sharding.AXES)
     sharding.check_divides(mesh, 'training.batch_size', config.training.batch_size)
     print(cost.report(create_cost(config, create_experiment(config), mesh.size)))
 
@@ -363,11 +410,8 @@ def restore(
     step: int | None = None,
 ) -> TrainState:
     """The state at `step`, or at config.eval.checkpoint, or the newest one."""
-    workdirs.check_same_run(workdir, config.to_dict())
-    abstract = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding.copied(mesh)),
-        jax.eval_shape(lambda: create_state(config, experiment)),
-    )
+    processes.from_first(lambda: workdirs.check_same_run(workdir, config.to_dict()))
+    abstract = abstract_state(config, experiment, mesh)
     with open_checkpoints(config, workdir, read_only=True) as checkpoints:
         return checkpoints.restore(abstract, config.eval.checkpoint if step is None else step)
 
@@ -416,7 +460,8 @@ def check_labels(config: ConfigDict, experiment: Experiment, data: datasets.Imag
 
 def first_batch(data: datasets.Images, size: int, mesh: Mesh) -> dict[str, jax.Array]:
     """The first images of a split on the devices, repeated if there are too few."""
-    return sharding.split(mesh, data.gather(np.arange(size) % len(data)))
+    rows = datasets.own_rows(size, *processes.place())
+    return sharding.split(mesh, data.gather(rows % len(data)))
 
 
 def check_periods(fields: ConfigDict) -> None:
@@ -436,12 +481,6 @@ def check_batch_sizes(mesh: Mesh, config: ConfigDict, *fields: str) -> None:
     for field in fields:
         section, name = field.split('.')
         sharding.check_divides(mesh, field, config[section][name])
-
-
-def save_grid(path: pathlib.Path, experiment: Experiment, x: Any) -> None:
-    """Samples side by side, as a PNG."""
-    pixels = np.asarray(images.to_uint8(x, experiment.centered))
-    images.save_png(path, images.grid(pixels))
 
 
 def timed(function: Callable, *args) -> tuple[Any, float]:

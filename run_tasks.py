@@ -16,7 +16,7 @@ import classifiers
 import conditioning
 import datasets
 import images
-import report
+import processes
 import run_lib
 import sharding
 from choices import InputError
@@ -33,7 +33,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Draws images from a checkpoint, to `samples/<step>_<task or method>.png` and `.npz`."""
     if 'task' not in config or config.task.name == 'none':
         return run_lib.sample(config, workdir)
-    mesh = sharding.create_mesh()
+    mesh = sharding.create_mesh(**config.mesh)
     model = create_experiment(config)
     conditioning.check_fields(config, model)
     run_lib.check_batch_sizes(mesh, config, 'sampling.batch_size')
@@ -49,7 +49,7 @@ def sample_class(config: ConfigDict, workdir: pathlib.Path, model: ScoreModel, m
         classifier, params = classifiers.load(
             'task.classifier', path, model.image_shape, model.centered
         )
-        params = jax.device_put(params, sharding.copied(mesh))
+        params = sharding.put(params, sharding.copied(mesh))
     draw = conditioning.create_class_sampler(config, model, classifier)
     num_classes = model.num_classes or classifier.network.num_classes
     state = run_lib.restore(config, workdir, model, mesh)
@@ -62,9 +62,13 @@ def sample_class(config: ConfigDict, workdir: pathlib.Path, model: ScoreModel, m
     stem = write(workdir, int(state.step), 'class', images.grid(pixels, columns), found)
     run_lib.tell_drawn(drawn, stem)
     if classifier is not None:
-        seen = images.to_float(jnp.asarray(pixels), model.centered)
-        log_probs = jax.jit(classifier.class_log_probs(params))(seen, jnp.zeros(len(seen)))
-        accuracy = np.mean(np.asarray(log_probs.argmax(1)) == labels)
+        log_probs = jax.jit(
+            lambda params, pixels: classifier.class_log_probs(params)(
+                images.to_float(pixels, model.centered), jnp.zeros(len(pixels))
+            ),
+            out_shardings=sharding.copied(mesh),
+        )(params, pixels)
+        accuracy = np.mean(np.asarray(log_probs).argmax(1) == labels)
         print(f'{accuracy:.1%} are of their class to {config.task.classifier}')
 
 
@@ -165,7 +169,5 @@ def write(
 ) -> pathlib.Path:
     """`samples/<step>_<name>.png` and `.npz`; their path without the suffix."""
     stem = workdir / 'samples' / f'{step:07d}_{name}'
-    images.save_png(stem.with_suffix('.png'), sheet)
-    np.savez_compressed(stem.with_suffix('.npz'), **arrays)
-    report.write(workdir)
+    processes.on_first(run_lib.write_drawn, workdir, stem, sheet, arrays)
     return stem

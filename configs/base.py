@@ -14,6 +14,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             'seed': 42,
+            'mesh': mesh(),
             'data': data(),
             'sde': sde(),
             'model': ncsnpp(),
@@ -32,6 +33,7 @@ def classifier() -> ConfigDict:
     return ConfigDict(
         {
             'seed': 42,
+            'mesh': mesh(),
             'data': data(),
             'sde': sde(),
             'model': wideresnet(),
@@ -41,6 +43,14 @@ def classifier() -> ConfigDict:
             'debug': debug(),
         }
     )
+
+
+def mesh() -> dict:
+    """How many devices share what; a batch is split over all of them. -1: all that are left."""
+    return {
+        'data': -1,  # groups of devices, each of which has the parameters once
+        'fsdp': 1,  # devices of a group, over which parameters and optimiser are split
+    }
 
 
 def data() -> dict:

@@ -45,7 +45,7 @@ def call(*flags):
     """The same in this process, on its devices."""
     with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
         patch.chdir(ROOT)
-        patch.setattr(run_lib, 'use_cores', lambda config: None)  # JAX has started.
+        patch.setattr(run_lib, 'use_cores', lambda config, num_processes: None)  # JAX has started.
         argv = ['main.py', *map(str, flags)]
         patch.setattr(sys, 'argv', argv)  # Where config_flags looks for --config.a.b.
         main.main(main.parse(argv))

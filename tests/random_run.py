@@ -20,7 +20,9 @@ def create(workdir, config, *steps):
 def save(workdir, config, step):
     """Saves one more step, with parameters of its own."""
     made = experiment.create_experiment(config)
-    state = networks.randomised(jax.eval_shape(lambda: run_lib.create_state(config, made)))
+    state = networks.randomised(
+        jax.eval_shape(lambda: run_lib.create_state(config, made, jax.random.key(0)))
+    )
     scaled = jax.tree.map(lambda a: a * (1 + step / 100), state.ema_params)
     with run_lib.open_checkpoints(config, workdir) as checkpoints:
         checkpoints.save(state._replace(step=jnp.int32(step), ema_params=scaled))

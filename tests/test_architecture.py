@@ -45,7 +45,7 @@ LAYERS = [
         'classification',
     },
     {'solvers'},
-    {'ode', 'keys', 'mixtures', 'measurements', 'files'},
+    {'ode', 'keys', 'mixtures', 'measurements', 'files', 'processes'},
     {'parameterization'},
     {'sde_lib'},
     {'choices'},
