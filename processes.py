@@ -82,8 +82,9 @@ def failing_together() -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        failed = not isinstance(error, SystemExit) or error.code not in (None, 0)
-        if not failed or not jax.distributed.is_initialized():
+        # With a number instead of a message, all leave together.
+        is_leaving = isinstance(error, SystemExit) and not isinstance(error.code, str)
+        if is_leaving or not jax.distributed.is_initialized():
             raise
         _tell(error)
         os._exit(1)
