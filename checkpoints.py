@@ -14,6 +14,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -179,6 +180,7 @@ class Checkpoints:
         checksum = jax.ShapeDtypeStruct((), np.uint32, sharding=like.step.sharding)
         wanted = {CHECKSUM: checksum, **like._asdict()}
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        failure = None
         try:
             saved = self._manager.item_metadata(step).tree
             if difference := _difference(saved, wanted):
@@ -187,7 +189,9 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # Orbax raises some of the bare class.
-            raise _DamagedError(f'{path} is damaged and cannot be read') from error
+            failure = error
+        if not processes.all_of(failure is None):
+            raise _DamagedError(f'{path} is damaged and cannot be read') from failure
         checksum, state = found.pop(CHECKSUM), TrainState(**found)
         if parts.checksum(state) != checksum:
             raise _DamagedError(f'{path} is damaged: its arrays are not those that were saved')
@@ -199,8 +203,7 @@ class Checkpoints:
             aside = ''
             if self._changes:
                 path = pathlib.Path(self._manager.directory) / str(step)
-                name = processes.from_first(lambda path=path: put_aside(path).name)
-                aside = f'; renamed {name}'
+                aside = f'; renamed {processes.from_first(partial(put_aside, path)).name}'
             print(f'{what}{aside}; using step {used}', flush=True)
         if damaged and self._changes:
             self._manager.reload()

@@ -159,6 +159,8 @@ def create_run(
     run = functools.partial(jax.jit, training.scan_steps(step), out_shardings=out_shardings)
     if not config.debug.nans:
         return run(donate_argnums=0)
+    if processes.place()[1] > 1:
+        raise InputError('debug.nans: True is for one process, which has all arrays whole')
     run = run()  # The state before is needed again.
 
     def run_or_locate(state, batches):
