@@ -33,13 +33,13 @@ def get_config() -> ConfigDict:
     config.training.log_sigma = (-1.5, 1.7)
 
     config.training.batch_size = 32
-    config.training.num_steps = 1000
+    config.training.num_steps = 1200
     config.training.steps_per_dispatch = 10
     config.training.log_every = 20
     config.training.eval_every = 200
-    config.training.sample_every = 500
+    config.training.sample_every = 600
     config.training.num_samples = 36
-    config.training.checkpoint_every = 250
+    config.training.checkpoint_every = 300
 
     config.optim.lr = 6e-3
     config.optim.warmup = 50
