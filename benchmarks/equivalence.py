@@ -43,11 +43,11 @@ FIELDS = {
     'training.sample_every': 0,
     'model.nf': 24,
     'sampling.steps': 20,
-    'sampling.rtol': 1e-5,
-    'sampling.atol': 1e-5,
+    'sampling.rtol': 1e-6,
+    'sampling.atol': 1e-6,
     'eval.batch_size': 16,
-    'eval.rtol': 1e-5,
-    'eval.atol': 1e-5,
+    'eval.rtol': 1e-6,
+    'eval.atol': 1e-6,
 }
 METHODS = ('pc', 'ode')
 
@@ -105,10 +105,10 @@ def arrays(config: ConfigDict, model: ScoreModel, mesh, params) -> parts.Arrays:
 # Comparison
 
 
-def curve(workdir: pathlib.Path) -> np.ndarray:
-    """Losses and norms of gradients, [step, 2]."""
+def curve(workdir: pathlib.Path, name: str) -> np.ndarray:
+    """One number of every step."""
     rows = metrics.read(workdir / 'logs' / 'metrics.jsonl')
-    return np.array([[row['loss'], row['grad_norm']] for row in rows])
+    return np.array([row[name] for row in rows if name in row])
 
 
 def difference(found: np.ndarray, expected: np.ndarray) -> float:
@@ -125,13 +125,15 @@ def compare(workdir: pathlib.Path, reference: pathlib.Path) -> dict[str, float]:
     """Of two workdirs that were trained and measured."""
     found, expected = (np.load(path / 'measured.npz') for path in (workdir, reference))
     return {
-        'curve': difference(curve(workdir), curve(reference)),
+        **{name: difference(curve(workdir, name), curve(reference, name)) for name in CURVES},
         **{method: difference_of_range(found[method], expected[method]) for method in METHODS},
         'bits_per_dim': difference(found['bits_per_dim'], expected['bits_per_dim']),
     }
 
 
-LIMITS = {'curve': 1e-5, 'pc': 1e-4, 'ode': 1e-4, 'bits_per_dim': 1e-4}
+CURVES = ('loss', 'grad_norm')
+# Rounding grows from step to step, and where the loss is flat more in gradients than in losses.
+LIMITS = {'loss': 1e-5, 'grad_norm': 1e-3, 'pc': 1e-4, 'ode': 1e-4, 'bits_per_dim': 1e-4}
 
 
 def checksums(workdir: pathlib.Path) -> dict[str, int]:
@@ -156,8 +158,8 @@ def table(directory: pathlib.Path) -> None:
         measure(layout, workdirs[name], list(workdirs.values()))
     first, *rest = workdirs.values()
     print(f'{num_steps} steps, float32, against {next(iter(LAYOUTS))}; {machine.name()}\n')
-    print('| layout | training curve | samples, pc | samples, ode | bits/dim | restored |')
-    print('| --- | --- | --- | --- | --- | --- |')
+    print('| layout | loss | gradient norm | samples, pc | samples, ode | bits/dim | restored |')
+    print('| --- | --- | --- | --- | --- | --- | --- |')
     expected = checksums(first)
     for name, workdir in list(workdirs.items())[1:]:
         same = sum(expected[path] == value for path, value in checksums(workdir).items())

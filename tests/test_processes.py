@@ -2,14 +2,19 @@
 are those of one device, whatever the mesh.
 """
 
+import math
 import signal
 import time
 
 import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh
 
+import experiment
 import processes
+import run_lib
+import sharding
 from benchmarks import equivalence, launches
 from benchmarks.launches import Layout
 from choices import InputError
@@ -96,9 +101,18 @@ def lose_one(workdir):
 @pytest.mark.parametrize('name', ['split', 'two'])
 def test_curves_samples_and_likelihoods_are_those_of_one_device(workdirs, name):
     found = equivalence.compare(workdirs[name], workdirs['one'])
-    assert len(equivalence.curve(workdirs[name])) == NUM_STEPS
+    assert len(equivalence.curve(workdirs[name], 'loss')) == NUM_STEPS
     for measure, limit in equivalence.LIMITS.items():
         assert found[measure] <= limit, (measure, found)
+
+
+def test_the_mesh_splits_most_of_the_parameters():
+    config, mesh = equivalence.configured(), AbstractMesh((4, 2), sharding.AXES)
+    shapes = run_lib.abstract_state(config, experiment.create_experiment(config), mesh).params
+    sizes = [(a.size, math.prod(a.sharding.shard_shape(a.shape))) for a in jax.tree.leaves(shapes)]
+    assert (
+        sum(size for size, part in sizes if 2 * part == size) > sum(size for size, _ in sizes) / 2
+    )
 
 
 @pytest.mark.slow
