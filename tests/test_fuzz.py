@@ -123,12 +123,12 @@ def trace(config, changed):
     Of the latter what the changed fields are for: solvers see a score, whatever the network.
     """
     validation.check(config)
-    mesh = sharding.create_mesh()
+    mesh = sharding.create_mesh(**config.mesh)
     run_lib.check_periods(config.training)
     made = experiment.create_experiment(config)
     run_lib.check_enough(run_lib.load_images(config, 'train'), config.training.batch_size)
     run_lib.check_batch_sizes(mesh, config, 'training.batch_size', 'eval.batch_size')
-    state = jax.eval_shape(lambda: run_lib.create_state(config, made))
+    state = run_lib.abstract_state(config, made, mesh)
     if touches(changed, 'data', 'sde', 'model', *OF_STEPS):
         trace_step(config, made, state)
     if isinstance(made, experiment.Classifier):
@@ -136,17 +136,18 @@ def trace(config, changed):
         jax.eval_shape(scores, state.params, KEY, batch(made))
         return
     run_lib.check_batch_sizes(mesh, config, 'sampling.batch_size')
-    for method in {config.sampling.method, *config.eval.samplers}:
-        sample = samplers.create_sampler(config, made, method)
-        if touches(changed, 'sde', 'sampling', 'model.num_classes'):
-            jax.eval_shape(sample, state.params, KEY, INDEX)
+    for method in config.eval.samplers:
+        samplers.create_sampler(config, made, method)
+    sample = samplers.create_sampler(config, made, config.sampling.method)
+    if touches(changed, 'sde', 'sampling', 'model.num_classes'):
+        jax.eval_shape(sample, state.params, KEY, INDEX)
     of_batch = bits_per_dim.create(config, made)
-    if touches(changed, 'sde', *(f'eval.{field}' for field in bits_per_dim.FIELDS)):
+    if touches(changed, *(f'eval.{field}' for field in bits_per_dim.FIELDS)):
         jax.eval_shape(of_batch, state.params, KEY, batch(made), INDEX)
 
 
 OF_STEPS = (
-    *('seed', 'optim', 'training.weighting', 'training.time_sampler', 'training.t_min'),
+    *('seed', 'training.weighting', 'training.time_sampler', 'training.t_min'),
     *('training.reduce_mean', 'training.log_sigma', 'training.label_dropout'),
 )
 
@@ -199,7 +200,9 @@ def outcome(seed):
     """What became of a case: None, or the line by which it is refused."""
     tree = corrupted(seed)
     before, now = (workdirs.flatten(t) for t in (original(CONFIGS[seed % len(CONFIGS)]), tree))
-    changed = {field for field in {*before, *now} if before.get(field) != now.get(field)}
+    # Other floats, but for those of an SDE, do not change what is traced.
+    fixed = {f for f, value in now.items() if isinstance(value, float) and not f.startswith('sde.')}
+    changed = {f for f in {*before, *now} - fixed if before.get(f) != now.get(f)}
     try:
         with limited():
             trace(ConfigDict(tree), changed)
