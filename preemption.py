@@ -17,6 +17,7 @@ class StopRequest:
 
     def __init__(self):
         self._is_received = False
+        self._asked: int | None = None  # the last step that was asked about
 
     def __enter__(self) -> 'StopRequest':
         # Of several processes, which stop after the same step, JAX's service has the signal.
@@ -33,6 +34,11 @@ class StopRequest:
 
     def is_due(self, step: int) -> bool:
         """Whether to stop after `step`: the same answer in all processes, which all have to ask."""
-        if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
-        return self._is_received
+        return self._is_agreed(step) if jax.process_count() > 1 else self._is_received
+
+    def _is_agreed(self, step: int) -> bool:
+        # JAX's service chooses one step, the next of the process that is furthest, and says yes to
+        # no other: steps between two dispatches are asked about as well.
+        steps = range(step if self._asked is None else self._asked + 1, step + 1)
+        self._asked = step
+        return any([multihost_utils.reached_preemption_sync_point(each) for each in steps])

@@ -63,6 +63,7 @@ RANGES = {
     'model.dropout': RATE,
     **dict.fromkeys(['model.fourier_scale', 'model.channel_std'], POSITIVE),
     'model.init_scale': NOT_NEGATIVE,
+    'model.fir_kernel': POSITIVE,
     'model.num_classes': COUNT_OR_NONE,
     'model.input_fourier': Range(0, 32),
     **dict.fromkeys(['model.blocks_per_group', 'model.channel_multiplier'], Range(1, 64)),

@@ -53,8 +53,8 @@ class GroupNorm(nn.Module):
         if num_groups == 0 or channels % num_groups:
             known = self.num_groups or '4, and of 32 from 128 on,'
             raise InputError(
-                f'nf, ch_mult: {channels} channels do not divide into {num_groups or "any"} groups '
-                f'for GroupNorm; multiples of {known} do'
+                f'model.nf, model.ch_mult: {channels} channels do not divide into '
+                f'{num_groups or "any"} groups for GroupNorm; multiples of {known} do'
             )
         scale = self.param('scale', nn.initializers.ones, (channels,))
         bias = self.param('bias', nn.initializers.zeros, (channels,))

@@ -55,7 +55,7 @@ class NCSNpp(UNet):
 
     def __post_init__(self):
         for field, known in CHOICES.items():
-            choose(known, getattr(self, field), field)
+            choose(known, getattr(self, field), f'model.{field}')
         super().__post_init__()
 
     @nn.compact

@@ -202,7 +202,7 @@ class RefineNet(nn.Module):
         known = {'normalization': self.normalizations, 'interpolation': self.interpolations}
         known |= {'nonlinearity': ACTIVATIONS, 'dtype': DTYPES}
         for field in known:
-            choose(known[field], getattr(self, field), field)
+            choose(known[field], getattr(self, field), f'model.{field}')
         super().__post_init__()
 
     def plan(self, height: int, width: int) -> tuple[Stage, ...]:

@@ -62,8 +62,8 @@ class UNet(nn.Module):
         last = len(self.ch_mult) - 1
         if height % 2**last or width % 2**last:
             raise InputError(
-                f'ch_mult: {last + 1} levels need height and width to be multiples of {2**last}, '
-                f'and images are {height}x{width}'
+                f'model.ch_mult: {last + 1} levels need height and width to be multiples of '
+                f'{2**last}, and images are {height}x{width}'
             )
         sides = [height >> i for i in range(last + 1)]
         for side in self.attn_resolutions:

@@ -49,7 +49,7 @@ class WideResnet(nn.Module):
     remat: bool = False  # the gradient computes activations inside blocks again: less memory
 
     def __post_init__(self):
-        choose(DTYPES, self.dtype, 'dtype')
+        choose(DTYPES, self.dtype, 'model.dtype')
         for field in POSITIVE:
             if getattr(self, field) < 1:
                 raise InputError(f'model.{field}: {getattr(self, field)}; at least 1 needed')

@@ -124,7 +124,9 @@ def test_attention_is_at_the_levels_of_the_named_heights():
         return sum(name.startswith('AttnBlock') for name in names)
 
     # One in the middle; at each level one for its block and one on the way up.
-    assert [blocks(), blocks(8), blocks(4, 2), blocks(16)] == [1, 3, 5, 1]
+    assert [blocks(), blocks(8), blocks(4, 2)] == [1, 3, 5]
+    with pytest.raises(InputError, match=r'no level has 16 rows.* levels have \[8, 4, 2\]'):
+        blocks(4, 16)
 
 
 @pytest.mark.parametrize(

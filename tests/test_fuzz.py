@@ -50,6 +50,8 @@ NAMES = [
     )
     for name in names
 ]
+# Sections of which more is traced are corrupted more often.
+WEIGHTS = {'sde': 3, 'model': 3, 'sampling': 2}
 STRANGE = ('', 'x', 0, 1, -1, 3, 2.5, -0.1, 1e30, 1e-30, 10**9, 2**70, float('nan'), float('inf'))
 STRANGE += (None, True, False, (), (0,), (-1, 2), (1.5,), ('x',), [1, [2]], {'a': 1}, (2,) * 99)
 
@@ -60,7 +62,9 @@ def original(name):
     config = test_configs.load(name)
     config.data.source = 'digits'
     config.data.image_size = (8, 8)
-    small = {'nf': 8, 'ch_mult': (1, 1), 'num_res_blocks': 1, 'attn_resolutions': (4,)}
+    # GroupNorm of the U-Net of DDPM has 32 groups.
+    nf = 32 if config.model.name == 'ddpm' else 8
+    small = {'nf': nf, 'ch_mult': (1, 1), 'num_res_blocks': 1, 'attn_resolutions': (4,)}
     for field in set(small) & set(config.model):
         config.model[field] = small[field]
     config.training.batch_size = config.eval.batch_size = 4
@@ -74,7 +78,8 @@ def corrupted(seed):
     draw = random.Random(seed)
     tree = copy.deepcopy(original(CONFIGS[seed % len(CONFIGS)]))
     for _ in range(draw.choice((1, 1, 2, 3))):
-        field = draw.choice(sorted(workdirs.flatten(tree)))
+        fields = sorted(workdirs.flatten(tree))
+        field = draw.choices(fields, [WEIGHTS.get(f.split('.')[0], 1) for f in fields])[0]
         *path, name = field.split('.')
         section = functools.reduce(lambda tree, part: tree[part], path, tree)
         corrupt(draw, section, name, workdirs.flatten(tree))
@@ -84,7 +89,7 @@ def corrupted(seed):
 def corrupt(draw, section, name, flat):
     """Changes one field of a section."""
     value = section[name]
-    kind = draw.choice(('plausible', 'plausible', 'plausible', 'strange', 'swap', 'key'))
+    kind = draw.choices(('plausible', 'strange', 'swap', 'key'), (8, 2, 1, 1))[0]
     if kind == 'plausible':
         section[name] = plausible(draw, value)
     elif kind == 'strange':
@@ -115,29 +120,41 @@ def plausible(draw, value):
 def trace(config, changed):
     """What training, sampling and evaluation build, and trace before they compile.
 
-    Of the latter what the changed sections are part of: solvers see a score, whatever the network.
+    Of the latter what the changed fields are for: solvers see a score, whatever the network.
     """
     validation.check(config)
-    mesh = sharding.create_mesh()
+    mesh = sharding.create_mesh(**config.mesh)
     run_lib.check_periods(config.training)
     made = experiment.create_experiment(config)
     run_lib.check_enough(run_lib.load_images(config, 'train'), config.training.batch_size)
     run_lib.check_batch_sizes(mesh, config, 'training.batch_size', 'eval.batch_size')
-    state = jax.eval_shape(lambda: run_lib.create_state(config, made))
-    if changed - {'sampling', 'eval', 'task', 'debug'}:
+    state = run_lib.abstract_state(config, made, mesh)
+    if touches(changed, 'data', 'sde', 'model', *OF_STEPS):
         trace_step(config, made, state)
     if isinstance(made, experiment.Classifier):
         scores = experiment.create_class_scores(config, made)
         jax.eval_shape(scores, state.params, KEY, batch(made))
         return
     run_lib.check_batch_sizes(mesh, config, 'sampling.batch_size')
-    for method in {config.sampling.method, *config.eval.samplers}:
-        sample = samplers.create_sampler(config, made, method)
-        if changed & {'sde', 'sampling'}:
-            jax.eval_shape(sample, state.params, KEY, INDEX)
+    for method in config.eval.samplers:
+        samplers.create_sampler(config, made, method)
+    sample = samplers.create_sampler(config, made, config.sampling.method)
+    if touches(changed, 'sde', 'sampling', 'model.num_classes'):
+        jax.eval_shape(sample, state.params, KEY, INDEX)
     of_batch = bits_per_dim.create(config, made)
-    if changed & {'sde', 'eval'}:
+    if touches(changed, *(f'eval.{field}' for field in bits_per_dim.FIELDS)):
         jax.eval_shape(of_batch, state.params, KEY, batch(made), INDEX)
+
+
+OF_STEPS = (
+    *('seed', 'training.weighting', 'training.time_sampler', 'training.t_min'),
+    *('training.reduce_mean', 'training.log_sigma', 'training.label_dropout'),
+)
+
+
+def touches(changed, *names):
+    """Whether any of the changed fields has one of these names, or is in a section of this name."""
+    return any(field == name or field.startswith(f'{name}.') for field in changed for name in names)
 
 
 KEY = jax.eval_shape(lambda: jax.random.key(0))
@@ -181,8 +198,11 @@ def limited():
 
 def outcome(seed):
     """What became of a case: None, or the line by which it is refused."""
-    before, tree = original(CONFIGS[seed % len(CONFIGS)]), corrupted(seed)
-    changed = {name for name in {*before, *tree} if before.get(name) != tree.get(name)}
+    tree = corrupted(seed)
+    before, now = (workdirs.flatten(t) for t in (original(CONFIGS[seed % len(CONFIGS)]), tree))
+    # Other floats, but for those of an SDE, do not change what is traced.
+    fixed = {f for f, value in now.items() if isinstance(value, float) and not f.startswith('sde.')}
+    changed = {f for f in {*before, *now} - fixed if before.get(f) != now.get(f)}
     try:
         with limited():
             trace(ConfigDict(tree), changed)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import preemption
+from benchmarks import equivalence, launches
 from tests import program
 
 CONFIG = '--config=tests/tiny_config.py'
@@ -58,6 +59,23 @@ def test_sigterm_saves_the_present_step_and_the_same_command_goes_on_from_it(tmp
     said = program.succeed(*whole, f'--workdir={workdir}')
     assert f'step {step} of 200' in said
     assert_state(workdir, 200, program.arrays(tmp_path / 'undisturbed', 200))
+
+
+@pytest.mark.slow
+def test_of_two_processes_both_stop_after_the_same_step_if_one_is_told_to(tmp_path):
+    """Two steps a dispatch, so that the step that JAX chooses may lie within one."""
+    periods = 'checkpoint_every', 'steps_per_dispatch', 'log_every'
+    fields = {f'training.{name}': 2 for name in periods} | {'training.eval_every': 0}
+    command = equivalence.training_command(tmp_path, 10_000, **fields)
+    first, second = launches.start(launches.Layout(2, 1, 2), *command)
+    while not (tmp_path / 'checkpoints' / '2').exists():
+        assert first.poll() is second.poll() is None, first.communicate()[1]
+        time.sleep(0.01)
+    second.send_signal(signal.SIGTERM)
+    for process in (first, second):
+        process.communicate(timeout=120)
+        assert process.returncode == preemption.EXIT_STATUS
+    assert all(path.name.isdecimal() for path in (tmp_path / 'checkpoints').iterdir())
 
 
 # Damaged checkpoints
