@@ -19,7 +19,7 @@ import keys
 import likelihood
 import ode
 from choices import InputError, choose
-from experiment import Batch, Params, ScoreModel, or_default
+from experiment import Batch, Params, ScoreModel, check_time, or_default
 from solvers import latents
 
 # What the numbers depend on, of config.eval.
@@ -143,15 +143,8 @@ class Estimator:
 
 def _check(fields: ConfigDict, model: ScoreModel) -> None:
     ode.check(fields.solver, per_image=fields.per_image_steps, on_grid=False, field='eval.solver')
+    check_time('eval.t_min', fields.t_min, model.sde)
     choose(likelihood.PROBES, fields.divergence, 'eval.divergence')
-    for name, least in (
-        ('num_probes', 1),
-        ('num_dequantizations', 1),
-        ('num_bpd_images', 0),
-        ('variational_draws', 0),
-    ):
-        if fields[name] < least:
-            raise InputError(f'eval.{name}: {fields[name]}; at least {least} needed')
     if fields.importance_weighted and fields.num_dequantizations < 2:
         raise InputError(
             f'eval.importance_weighted: True needs several dequantisations of an image, and '

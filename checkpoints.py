@@ -11,8 +11,10 @@ import gc
 import logging
 import math
 import pathlib
+import re
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 import jax
 import numpy as np
@@ -67,18 +69,21 @@ class Checkpoints:
             preservation_policy=_Preservation(policy, self._losses) if policy else None,
             cleanup_tmp_directories=policy is not None,
             create=policy is not None,
+            lightweight_initialize=True,  # Or else damaged metadata are an error here.
         )
         self._changes = policy is not None
         self._known_losses: dict[int, float | None] = {}
+        self._quiet = contextlib.ExitStack()
         self._manager = ocp.CheckpointManager(
             directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
         )
 
     def __enter__(self) -> 'Checkpoints':
+        self._quiet.enter_context(_quiet_threads())
         return self
 
     def __exit__(self, *_) -> None:
-        with self._saving():
+        with self._quiet, self._saving():
             self._manager.close()
 
     def steps(self) -> list[int]:
@@ -116,20 +121,24 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # Whatever tensorstore, orbax or the system raise.
-            reason = ' '.join(str(error).split()).partition(' [')[0].rpartition(': ')[2]
             directory = pathlib.Path(self._manager.directory)
             there = sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
             raise RunError(
-                f'{directory}: a checkpoint could not be saved ({reason}); those of steps {there} '
-                'are whole, and the same command goes on from the last of them'
+                f'{directory}: a checkpoint could not be saved ({_reason(error)}); those of steps '
+                f'{there} are whole, and the same command goes on from the last of them'
             ) from error
 
     def _losses(self, steps: list[int]) -> dict[int, float | None]:
         """The loss that each step was saved with."""
         for step in set(steps) - self._known_losses.keys():
-            found = self._manager.metadata(step).custom_metadata or {}
-            self._known_losses[step] = found.get(LOSS)
+            self._known_losses[step] = self._saved_loss(step)
         return {step: self._known_losses[step] for step in steps}
+
+    def _saved_loss(self, step: int) -> float | None:
+        try:
+            return (self._manager.metadata(step).custom_metadata or {}).get(LOSS)
+        except Exception:  # Whatever damaged metadata raise.
+            return None
 
     # Restoring
 
@@ -171,16 +180,18 @@ class Checkpoints:
         checksum = jax.ShapeDtypeStruct((), np.uint32, sharding=like.step.sharding)
         wanted = {CHECKSUM: checksum, **like._asdict()}
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
+        failure = None
         try:
-            with _quiet_threads():
-                saved = self._manager.item_metadata(step).tree
-                if difference := _difference(saved, wanted):
-                    raise InputError(f'{path} is of another network: {difference}')
-                found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            saved = self._manager.item_metadata(step).tree
+            if difference := _difference(saved, wanted):
+                raise InputError(f'{path} is of another network: {difference}')
+            found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except InputError:
             raise
         except Exception as error:  # Orbax raises some of the bare class.
-            raise _DamagedError(f'{path} is damaged and cannot be read') from error
+            failure = error
+        if not processes.all_of(failure is None):
+            raise _DamagedError(f'{path} is damaged and cannot be read') from failure
         checksum, state = found.pop(CHECKSUM), TrainState(**found)
         if parts.checksum(state) != checksum:
             raise _DamagedError(f'{path} is damaged: its arrays are not those that were saved')
@@ -192,8 +203,7 @@ class Checkpoints:
             aside = ''
             if self._changes:
                 path = pathlib.Path(self._manager.directory) / str(step)
-                name = processes.from_first(lambda path=path: put_aside(path).name)
-                aside = f'; renamed {name}'
+                aside = f'; renamed {processes.from_first(partial(put_aside, path)).name}'
             print(f'{what}{aside}; using step {used}', flush=True)
         if damaged and self._changes:
             self._manager.reload()
@@ -224,16 +234,23 @@ def put_aside(path: pathlib.Path) -> pathlib.Path:
     return path.rename(aside)
 
 
+def _reason(error: Exception) -> str:
+    """The system's part of a message: its end, without the numbers that tensorstore adds."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return re.sub(r' \[.*', '', ' '.join(str(error).split())).rpartition(': ')[2]
+
+
 @contextlib.contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Without the tracebacks of reads that were under way when another one failed."""
+    """Without the tracebacks of reads and writes that were under way when another one failed."""
     hooks, log = (sys.excepthook, sys.unraisablehook), logging.getLogger('asyncio')
     sys.excepthook = sys.unraisablehook = lambda *_: None
     log.disabled = True
     try:
         yield
     finally:
-        gc.collect()  # What is left of these reads complains when it is collected.
+        gc.collect()  # What is left of them complains when it is collected.
         log.disabled = False
         sys.excepthook, sys.unraisablehook = hooks
 

@@ -71,14 +71,6 @@ def check_fields(config: ConfigDict, model: ScoreModel) -> None:
         raise InputError(f'task.label: {task.label}, and the network knows of no classes')
     if config.sampling.batch_mean_norm:
         raise InputError('sampling.batch_mean_norm: True is not for tasks: images are independent')
-    for field in ('num_images', 'samples_each'):
-        if task[field] < 1:
-            raise InputError(f'task.{field}: {task[field]}; at least 1 needed')
-    for field in ('guidance', 'noise_std'):
-        if task[field] < 0:
-            raise InputError(f'task.{field}: {task[field]}; at least 0 needed')
-    if task.data_std <= 0:
-        raise InputError(f'task.data_std: {task.data_std}; a positive number needed')
 
 
 # Classes
@@ -288,8 +280,6 @@ def _superresolve(task: ConfigDict, shape: tuple[int, int, int], array: None) ->
 
 
 def _deblur(task: ConfigDict, shape: tuple[int, int, int], array: None) -> Measured:
-    if task.blur_std <= 0:
-        raise InputError(f'task.blur_std: {task.blur_std}; a positive number of pixels needed')
     return Measured(measurements.gaussian_blur(*shape[:2], task.blur_std), shape)
 
 

@@ -152,6 +152,7 @@ def _classifier(config: ConfigDict, sde: SDE) -> Classifier:
             raise InputError(f'model.{field}: {values}, and images have {channels} channels')
     network = models.create(**plain_fields(config.model))
     network.plan(*config.data.image_size)
+    check_time('training.t_min', config.training.t_min, sde)
     t_min = or_default(config.training.t_min, sde.t_min)
     return Classifier(sde=sde, network=network, **_image_fields(config.data), t_min=t_min)
 
@@ -230,14 +231,13 @@ def create_loss(
 
 
 def _score_matching(fields: ConfigDict, model: ScoreModel) -> Callable:
+    check_time('training.t_min', fields.t_min, model.sde)
     score_matching = losses.create(
         model.sde,
         t_min=or_default(fields.t_min, model.sde.t_min),
         **plain_fields(fields, only=['weighting', 'time_sampler', 'reduce_mean', 'log_sigma']),
     )
     rate = fields.label_dropout
-    if not 0 <= rate <= 1:
-        raise InputError(f'training.label_dropout: {rate} is not a share between 0 and 1')
     if rate and not model.num_classes:
         raise InputError(f'training.label_dropout: {rate} needs a network with model.num_classes')
 
@@ -273,8 +273,6 @@ def create_class_scores(
 ) -> Callable[[Params, Key[Array, ''], Batch], classification.Scores]:
     """`class_scores(params, key, batch) -> [level, batch]`: clean, then at eval.noise_levels."""
     sde, levels = classifier.sde, config.eval.noise_levels
-    if not all(0 < level <= 1 for level in levels):
-        raise InputError(f'eval.noise_levels: {levels}; times over T are above 0, and at most 1')
     times = sde.T * jnp.array([0.0, *levels])
 
     def class_scores(params, key, batch):
@@ -366,6 +364,18 @@ def plain_fields(fields: ConfigDict, but: list[str] = (), only: list[str] | None
         for name, value in fields.items()
         if value is not None and name not in but and (only is None or name in only)
     }
+
+
+def check_time(field: str, t: float | None, sde: SDE, without_noise: bool = False) -> None:
+    """Raises InputError for a time that is not before T, or, unless allowed, without noise."""
+    if t is None:
+        return
+    if not t < sde.T:
+        raise InputError(
+            f'{field}: {t}, and the last time of the SDE is {sde.T:g}; below it needed'
+        )
+    if not (without_noise or sde.sigma(jnp.float32(t)) > 0):
+        raise InputError(f"{field}: {t}, where there is no noise; a later time, or None: the SDE's")
 
 
 def or_default(value: float | None, default: float) -> float:

@@ -16,6 +16,7 @@ import processes
 import run_eval
 import run_lib
 import run_tasks
+import validation
 from choices import InputError, RunError
 
 MODES = {'train': run_lib.train, 'eval': run_eval.evaluate, 'sample': run_tasks.sample}
@@ -82,6 +83,7 @@ def main(argv: list[str]) -> None:
         CONFIG.value.task.name = TASK.value
     with processes.failing_together():
         try:
+            validation.check(CONFIG.value)
             joined = processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             run_lib.use_cores(CONFIG.value, joined)
             with processes.talking():

@@ -10,19 +10,24 @@ import jax
 ROOT = Path(__file__).parent
 
 
-def locate(step: Callable, state: Any, batches: Any) -> str:
+# How JAX calls it to have a constant on a device: that of the maximum in a softmax is -infinity.
+CONSTANT = 'in stage'
+
+
+def locate(step: Callable, gradient: Callable, state: Any, batches: Any) -> str:
     """The first such operation in steps on `batches` [steps, ...], and the line that asked for it.
 
-    The step that fails is run again operation by operation, which takes seconds to minutes. An
-    operation of the gradient is said to stand where the one that it is the gradient of does.
+    The gradient of the step that fails is computed again operation by operation, which takes
+    seconds to minutes. Infinity is looked for if there is no NaN. An operation of the gradient is
+    said to stand where the one that it is the gradient of does.
     """
     run = jax.jit(step)
     for batch in _each(batches):
         after, metrics = run(state, batch)
         if metrics.skipped:
-            return f'step {int(after.step)}: {_first(step, state, batch)}'
+            return f'step {int(after.step)}: {_first(gradient, state, batch)}'
         state = after
-    return f'step {int(state.step)}: only when compiled together'
+    return f'step {int(state.step)}: none in a step by itself, only in several compiled together'
 
 
 def _each(batches: Any) -> Iterator[Any]:
@@ -30,14 +35,15 @@ def _each(batches: Any) -> Iterator[Any]:
         yield jax.tree.map(lambda a, i=i: a[i], batches)
 
 
-def _first(step: Callable, state: Any, batch: Any) -> str:
+def _first(gradient: Callable, state: Any, batch: Any) -> str:
     for searching in (jax.debug_nans, jax.debug_infs):
         try:
             with jax.disable_jit(), searching(True):
-                step(state, batch)
+                gradient(state, batch)
         except FloatingPointError as error:
-            return f'{error}, at {_place(error)}'
-    return 'no single operation makes NaN or infinity; only the compiled step does'
+            if CONSTANT not in str(error):
+                return f'{error}, at {_place(error)}'
+    return 'loss or gradient are infinite; no single operation can be told to be the first'
 
 
 def _place(error: BaseException) -> str:

@@ -165,6 +165,11 @@ def _broadcast(sent: bytes) -> bytes:
     return multihost_utils.broadcast_one_to_all(padded)[:length].tobytes()
 
 
+def all_of(condition: bool) -> bool:
+    """Whether something holds in every process."""
+    return bool(np.all(multihost_utils.process_allgather(np.bool_(condition))))
+
+
 def gather(tree: Any) -> Any:
     """Arrays that lie on the devices of all processes, as numpy arrays in every process."""
     return multihost_utils.process_allgather(tree, tiled=True)

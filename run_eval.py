@@ -117,8 +117,6 @@ def check_range(config: ConfigDict) -> None:
             f'eval.checkpoint: {fields.checkpoint}, and eval.checkpoints: {fields.checkpoints}; '
             'one of them is to be None or ()'
         )
-    if fields.wait < 0:
-        raise InputError(f'eval.wait: {fields.wait}; at least 0 seconds needed')
     if fields.wait and not fields.checkpoints:
         raise InputError(f'eval.wait: {fields.wait} seconds, and no eval.checkpoints to wait for')
 

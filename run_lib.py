@@ -77,9 +77,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
     check_enough(train_images, fields.batch_size)
     check_labels(config, experiment, train_images)
+    abstract = abstract_state(config, experiment, mesh)
     processes.from_first(lambda: workdirs.claim(workdir, config.to_dict()))
 
-    abstract = abstract_state(config, experiment, mesh)
     run_steps = create_run(config, loss, mesh, abstract)
     test_loss = sharding.jit(
         mesh,
@@ -149,23 +149,24 @@ def create_run(
     config: ConfigDict, loss: Callable, mesh: Mesh, abstract: TrainState
 ) -> Callable[[TrainState, Any], tuple[TrainState, training.Metrics]]:
     """Several steps as one program; with config.debug.nans it looks what became of them."""
-    step = training.make_step(
+    gradient = training.make_gradient(
         lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
-        create_optimizer(config),
         config.seed,
-        config.optim.ema_rate,
-        config.optim.ema_warmup,
     )
+    optimizer, fields = create_optimizer(config), config.optim
+    step = training.make_step(gradient, optimizer, fields.ema_rate, fields.ema_warmup)
     out_shardings = sharding.by_size(mesh, abstract), sharding.copied(mesh)
     run = functools.partial(jax.jit, training.scan_steps(step), out_shardings=out_shardings)
     if not config.debug.nans:
         return run(donate_argnums=0)
+    if processes.place()[1] > 1:
+        raise InputError('debug.nans: True is for one process, which has all arrays whole')
     run = run()  # The state before is needed again.
 
     def run_or_locate(state, batches):
         after, found = run(state, batches)
         if np.any(found.skipped):
-            raise RunError(nans.locate(step, state, batches))
+            raise RunError(nans.locate(step, gradient, state, batches))
         return after, found
 
     return run_or_locate

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 from ml_collections import ConfigDict
 
@@ -14,7 +13,7 @@ import ode
 import sampling
 import sde_lib
 from choices import InputError, choose
-from experiment import ScoreModel, or_default, plain_fields
+from experiment import ScoreModel, check_time, or_default, plain_fields
 from sampling import Samples
 from sde_lib import SDE
 from solvers import (
@@ -60,8 +59,7 @@ def create_method(config: ConfigDict, model: ScoreModel, method: str) -> Callabl
     """`sample(image_keys, score_fn, shape) -> Samples`, by a method of METHODS, for any score."""
     fields = config.sampling
     create = choose(METHODS, method, 'sampling.method')
-    if fields.temperature < 0:
-        raise InputError(f'sampling.temperature: {fields.temperature}; at least 0 needed')
+    check_time('sampling.t_min', fields.t_min, model.sde, without_noise=True)
     for name, value in {'batch_mean_norm': True, 'per_image_steps': False}.items():
         if model.num_classes and fields[name] == value:
             raise InputError(
@@ -85,8 +83,6 @@ def _on_grid(create_solver: Callable, fields: ConfigDict, sde: SDE) -> Callable:
 
 def _times(fields: ConfigDict, sde: SDE, t_min: float) -> Array:
     grid = choose(grids.TIME_GRIDS, fields.grid, 'sampling.grid')
-    if fields.steps < 1:
-        raise InputError(f'sampling.steps: {fields.steps}; at least 1 needed')
     return grids.create(grid, sde, fields.steps, t_min)
 
 
@@ -101,8 +97,6 @@ def _predictor_corrector(fields: ConfigDict, sde: SDE) -> tuple[GridSolver, floa
     corrector = choose(correctors.CORRECTORS, fields.corrector, 'sampling.corrector')
     if predictor is None and corrector is None:
         raise InputError("sampling: predictor and corrector are both 'none'; one is needed")
-    if corrector and fields.corrector_steps < 1:
-        raise InputError(f'sampling.corrector_steps: {fields.corrector_steps}; at least 1 needed')
     eta = _eta(fields)
     solver = predictor_corrector(
         predictor and functools.partial(predictor, eta=eta),
@@ -118,18 +112,11 @@ def _few_steps(
     create: Callable, names: list[str], fields: ConfigDict, sde: SDE
 ) -> tuple[GridSolver, float]:
     """A solver with these fields, and its last time; some of them evaluate the network there."""
-    for name in names:
-        if (value := fields[name]) is not None and value < 0:
-            raise InputError(f'sampling.{name}: {value}; at least 0 needed')
     if fields.churn_max is not None and fields.churn_max < fields.churn_min:
         raise InputError(
             f'sampling.churn_max: {fields.churn_max} is below churn_min, {fields.churn_min}'
         )
-    if fields.t_min is not None and not sde.sigma(jnp.asarray(fields.t_min)) > 0:
-        raise InputError(
-            f'sampling.t_min: {fields.t_min}; few-step methods need a time with noise, or None '
-            "for the SDE's"
-        )
+    check_time('sampling.t_min', fields.t_min, sde)
     return create(**plain_fields(fields, only=names)), sde.t_min
 
 
@@ -144,9 +131,6 @@ def _picard(fields: ConfigDict, sde: SDE) -> Callable:
             f'sampling.method: picard takes a predictor and no corrector, not '
             f'{fields.predictor!r} and {fields.corrector!r}'
         )
-    if fields.window < 1:
-        raise InputError(f'sampling.window: {fields.window}; at least 1 needed')
-    _check_positive(fields, 'picard_tolerance')
     return functools.partial(
         picard.sample,
         times=_times(fields, sde, or_default(fields.t_min, _last_time(fields.grid, sde))),
@@ -160,7 +144,7 @@ def _picard(fields: ConfigDict, sde: SDE) -> Callable:
 def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
     per_image, on_grid = fields.per_image_steps, not fields.adaptive
     ode.check(fields.solver, per_image=per_image, on_grid=on_grid, field='sampling.solver')
-    _check_positive(fields, 'rtol', 'atol')
+    check_time('sampling.t_min', fields.t_min, sde)
     t_min = or_default(fields.t_min, sde.t_min)
     return functools.partial(
         sampling.probability_flow,
@@ -174,7 +158,7 @@ def _probability_flow(fields: ConfigDict, sde: SDE) -> Callable:
 def _reverse_sde(fields: ConfigDict, sde: SDE) -> Callable:
     on_grid = not fields.adaptive
     reverse_sde.check(fields.sde_solver, on_grid=on_grid, field='sampling.sde_solver')
-    _check_positive(fields, 'sde_rtol', 'sde_atol')
+    check_time('sampling.t_min', fields.t_min, sde)
     t_min = or_default(fields.t_min, sde.t_min)
     return functools.partial(
         reverse_sde.sample,
@@ -188,7 +172,7 @@ def _reverse_sde(fields: ConfigDict, sde: SDE) -> Callable:
 
 
 def _adaptive_sde(fields: ConfigDict, sde: SDE) -> Callable:
-    _check_positive(fields, 'sde_rtol', 'sde_atol')
+    check_time('sampling.t_min', fields.t_min, sde)
     return functools.partial(
         adaptive.sample,
         t_min=or_default(fields.t_min, sde.t_min),
@@ -196,12 +180,6 @@ def _adaptive_sde(fields: ConfigDict, sde: SDE) -> Callable:
         atol=fields.sde_atol,
         eta=or_default(fields.eta, 1.0),
     )
-
-
-def _check_positive(fields: ConfigDict, *names: str) -> None:
-    for name in names:
-        if fields[name] <= 0:
-            raise InputError(f'sampling.{name}: {fields[name]}; above 0 needed')
 
 
 def _few_step_method(create: Callable, names: list[str]) -> Callable:

@@ -506,4 +506,21 @@ def create(name: str, **fields) -> SDE:
             raise InputError(
                 f'sde.{field}: {name!r} has no such field; it has: {", ".join(known) or "none"}'
             )
-    return cls(**fields)
+    sde = cls(**fields)
+    _check(sde)
+    return sde
+
+
+def _check(sde: SDE) -> None:
+    """Raises InputError for fields that make no SDE together."""
+    for name in ('beta', 'sigma', 'log_snr'):
+        low, high = f'{name}_min', f'{name}_max'
+        ends = getattr(sde, low, None), getattr(sde, high, None)
+        if None not in ends and not ends[0] < ends[1]:
+            raise InputError(f'sde.{low}: {ends[0]} is not below sde.{high}, {ends[1]}')
+    if isinstance(sde, GeometricVP) and sde.sigma_max >= 1:
+        raise InputError(f"sde.sigma_max: {sde.sigma_max}; of 'geometric' below 1 needed")
+    if isinstance(sde, DDPM) and sde.beta_max >= sde.num_scales:
+        raise InputError(
+            f'sde.num_scales: {sde.num_scales}; above sde.beta_max, {sde.beta_max}, needed'
+        )

@@ -73,24 +73,36 @@ def create_optimizer(
     return optax.chain(clip, optax.adamw(schedule, beta1, beta2, eps, weight_decay=weight_decay))
 
 
+def make_gradient(
+    loss_fn: Callable[[Params, Key[Array, ''], Any], Float[Array, '']], seed: int
+) -> Callable[[TrainState, Any], tuple[Float[Array, ''], Params]]:
+    """`gradient(state, batch) -> (loss, gradient)` of step `state.step`.
+
+    `loss_fn(params, key, batch)` is the mean loss of a batch.
+    """
+
+    def gradient(state, batch):
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        return jax.value_and_grad(loss_fn)(state.params, key, batch)
+
+    return gradient
+
+
 def make_step(
-    loss_fn: Callable[[Params, Key[Array, ''], Any], Float[Array, '']],
+    gradient: Callable[[TrainState, Any], tuple[Float[Array, ''], Params]],
     optimizer: optax.GradientTransformation,
-    seed: int,
     ema_rate: float,
     ema_warmup: bool,
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
     """`step(state, batch) -> (state, metrics)`: one update on the batch of step `state.step`.
 
-    `loss_fn(params, key, batch)` is the mean loss of a batch. The moving average decays by
-    `ema_rate` an update; with `ema_warmup` by no more than (1 + step) / (10 + step), so that it
-    soon forgets the initial parameters. If the loss or the norm of its gradient is not finite,
-    parameters, average and the optimiser's state stay as they are.
+    The moving average decays by `ema_rate` an update; with `ema_warmup` by no more than (1 + step)
+    / (10 + step), so that it soon forgets the initial parameters. If the loss or the norm of its
+    gradient is not finite, parameters, average and the optimiser's state stay as they are.
     """
 
     def step(state, batch):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        loss, grads = jax.value_and_grad(loss_fn)(state.params, key, batch)
+        loss, grads = gradient(state, batch)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         rate = (

@@ -67,13 +67,11 @@ def programs(module: str, fields: dict, batch: int) -> tuple[dict[str, dict], fl
     config.training.batch_size = batch
     model = experiment.create_experiment(config)
     loss = experiment.create_loss(config, model)
-    step = training.make_step(
-        lambda params, key, data: loss(params, key, data, True).mean(),
-        experiment.create_optimizer(config),
-        config.seed,
-        config.optim.ema_rate,
-        config.optim.ema_warmup,
+    gradient = training.make_gradient(
+        lambda params, key, data: loss(params, key, data, True).mean(), config.seed
     )
+    optimizer, fields = experiment.create_optimizer(config), config.optim
+    step = training.make_step(gradient, optimizer, fields.ema_rate, fields.ema_warmup)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (batch, PIXELS, PIXELS, 3)).astype(np.uint8)
     x = rng.normal(size=pixels.shape).astype(np.float32)
@@ -83,9 +81,7 @@ def programs(module: str, fields: dict, batch: int) -> tuple[dict[str, dict], fl
         return model.score_fn(params)(x, t)
 
     params = noisy(jax.jit(model.init_params)(jax.random.key(0)))
-    state = jax.jit(training.create_state, static_argnums=1)(
-        params, experiment.create_optimizer(config)
-    )
+    state = jax.jit(training.create_state, static_argnums=1)(params, optimizer)
     found = {}
     for name, (context, placed) in FORMULATIONS.items():
         mesh = sharding.create_mesh() if placed else None

@@ -210,7 +210,13 @@ def _define(primitive, plain, transposes, joins):
         return out.reshape(*out.shape[:out_axis], *split, *out.shape[out_axis + 1 :]), out_axis
 
     bind = jax.jit(lambda a, b, padding: primitive.bind(a, b, padding=padding), static_argnums=2)
-    primitive.def_impl(lambda a, b, *, padding: bind(a, b, padding))
+
+    def run(a, b, *, padding):
+        # Of a jit that is disabled, as to look for NaN, this would be called again.
+        with jax.disable_jit(False):
+            return bind(a, b, padding)
+
+    primitive.def_impl(run)
     primitive.def_abstract_eval(shape)
     mlir.register_lowering(primitive, mlir.lower_fun(plain, multiple_results=False))
     ad.defbilinear(primitive, *transposes)

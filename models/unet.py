@@ -55,13 +55,23 @@ class UNet(nn.Module):
     integer_labels = False  # any number is a label
 
     def plan(self, height: int, width: int) -> tuple[Level, ...]:
-        """The levels for images of this size, finest first; InputError if there are none."""
+        """The levels for images of this size, finest first.
+
+        Raises InputError if sizes cannot be halved so often, or attention would be nowhere.
+        """
         last = len(self.ch_mult) - 1
         if height % 2**last or width % 2**last:
             raise InputError(
                 f'ch_mult: {last + 1} levels need height and width to be multiples of {2**last}, '
                 f'and images are {height}x{width}'
             )
+        sides = [height >> i for i in range(last + 1)]
+        for side in self.attn_resolutions:
+            if side not in sides:
+                raise InputError(
+                    f'model.attn_resolutions: no level has {side} rows; of images of {height}x'
+                    f'{width}, levels have {sides}'
+                )
         return tuple(
             Level(
                 height=height >> i,

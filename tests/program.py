@@ -9,6 +9,8 @@ import pathlib
 import subprocess
 import sys
 
+import jax
+import orbax.checkpoint as ocp
 import pytest
 from absl.testing import flagsaver
 
@@ -59,3 +61,17 @@ def refusal(*flags):
     assert isinstance(ended.value.code, str)
     assert len(ended.value.code.splitlines()) == 1
     return ended.value.code
+
+
+def arrays(workdir, step):
+    """The arrays of a checkpoint, by name."""
+    checkpointer = ocp.StandardCheckpointer()
+    path = workdir.absolute() / 'checkpoints' / str(step) / 'default'
+    # The run had a device for every core; this process has one.
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    like = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here),
+        checkpointer.metadata(path).item_metadata.tree,
+    )
+    state = checkpointer.restore(path, like)
+    return {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(state)}

@@ -12,7 +12,7 @@ LAYERS = [
     {'run_lib'},
     {'quality', 'conditioning', 'report'},
     {'samplers', 'bits_per_dim', 'extractors', 'exhibits'},
-    {'classifiers'},
+    {'classifiers', 'validation'},
     {
         'experiment',
         'metrics',
@@ -105,6 +105,7 @@ READ_CONFIGS = {
     'exhibits',
     'extractors',
     'classifiers',
+    'validation',
     'experiment',
 }
 

@@ -193,8 +193,6 @@ def create_all(config):
 @pytest.mark.parametrize(
     ('field', 'value', 'message'),
     [
-        ('eval.noise_levels', (0.0, 0.5), 'eval.noise_levels: .0.0, 0.5.; times over T'),
-        ('eval.noise_levels', (1.5,), 'at most 1'),
         ('training.time_sampler', 'levels', 'does not go with VE'),
         ('data.image_size', (10, 8), 'data.image_size: 10x8'),
         ('model.channel_mean', (0.1, 0.2), 'model.channel_mean: .0.1, 0.2., and images have 1'),

@@ -6,7 +6,6 @@ import pytest
 from ml_collections import ConfigDict
 
 import experiment
-import samplers
 from choices import InputError
 from tests import tiny_config
 
@@ -87,11 +86,3 @@ def test_continuous_labels_are_refused_by_networks_of_levels(name, parameterizat
 def test_what_does_not_go_together_is_refused(name, parameterization, sde, fields, message):
     with pytest.raises(InputError, match=message):
         create(name, parameterization, sde, **fields)
-
-
-@pytest.mark.parametrize(('field', 'value'), [('steps', 0), ('corrector_steps', 0)])
-def test_samplers_of_no_steps_are_refused(field, value):
-    config, built = create('ddpm', 'noise', {'name': 'vp'})
-    config.sampling.update({'predictor': 'none', 'corrector': 'langevin', field: value})
-    with pytest.raises(InputError, match=f'sampling.{field}: 0; at least 1'):
-        samplers.create_sampler(config, built, 'pc')

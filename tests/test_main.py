@@ -5,9 +5,7 @@ import signal
 import subprocess
 import time
 
-import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -25,20 +23,6 @@ def workdir(tmp_path_factory):
     path = tmp_path_factory.mktemp('run')
     program.succeed(CONFIG, '--mode=train', f'--workdir={path}')
     return path
-
-
-def arrays(workdir, step):
-    """The arrays of a checkpoint, by name."""
-    checkpointer = ocp.StandardCheckpointer()
-    path = workdir.absolute() / 'checkpoints' / str(step) / 'default'
-    # The run had a device for every core; this process has one.
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    like = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=here),
-        checkpointer.metadata(path).item_metadata.tree,
-    )
-    state = checkpointer.restore(path, like)
-    return {jax.tree_util.keystr(k): v for k, v in jax.tree_util.tree_leaves_with_path(state)}
 
 
 def losses(workdir):
@@ -124,7 +108,7 @@ def test_a_killed_run_ends_with_the_same_bits(workdir, tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     program.succeed(*flags)
-    expected, found = arrays(workdir, 40), arrays(tmp_path, 40)
+    expected, found = program.arrays(workdir, 40), program.arrays(tmp_path, 40)
     assert expected.keys() == found.keys()
     for name, value in expected.items():
         np.testing.assert_array_equal(found[name], value, err_msg=name)
@@ -163,9 +147,9 @@ def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_pa
 
     program.call(PUBLISHED, '--mode=export', f'--workdir={first}', f'--checkpoint={exported}')
     run_lib.import_checkpoint(published_config.get_config(), second, exported)
-    before, after = arrays(first, 600_000), arrays(second, 600_000)
+    before, after = program.arrays(first, 600_000), program.arrays(second, 600_000)
     for name, value in before.items():
-        if 'opt_state' not in name:
+        if 'opt_state' not in name and 'checksum' not in name:
             np.testing.assert_array_equal(after[name], value, err_msg=name)
         elif 'count' in name:
             assert (value, after[name]) == (600_000, 0)
@@ -184,56 +168,16 @@ def test_a_pytorch_checkpoint_is_imported_and_evaluated(tmp_path, capsys):
     assert found['test_loss'] > 0
 
 
-# Refusals
-
-
-REFUSALS = {
-    '--config.optim.lrr=1': 'there is no field \'lrr\'. Did you mean "lr"',
-    '--config.optim.lr=fast': "could not convert string to float: 'fast'",
-    '--config.sde.name=vpp': "sde.name: unknown name 'vpp' (did you mean 'vp'?)",
-    '--config.sde.sigma_max=3': "sde.sigma_max: 'vp' has no such field",
-    '--config.model.name=unet': "model.name: unknown name 'unet'",
-    '--config.model.parameterization=ddpm': "model.parameterization: 'ddpm' needs sde.name",
-    '--config.model.scale_by_sigma=True': 'model.scale_by_sigma: True needs',
-    '--config.model.ch_mult=(1,1,1,1,1)': 'multiples of 16, and images are 8x8',
-    '--config.model.resblock_type=resnet': "unknown name 'resnet'",
-    '--config.training.time_sampler=levels': "training.time_sampler: 'levels'",
-    '--config.training.num_steps=41': 'training.num_steps: 41 is not a multiple of',
-    '--config.training.batch_size=100000': 'training.batch_size: 100000 is more than',
-    '--config.sampling.method=pcc': "sampling.method: unknown name 'pcc'",
-    '--config.sampling.predictor=euler': "sampling.predictor: unknown name 'euler'",
-    '--config.mesh.fsdp=3': 'mesh.fsdp: 3 does not divide the number of devices, 1',
-    '--coordinator=localhost:8000': '--num_processes: none given',
-    '--config.data.source=npz:/nowhere.npz': '/nowhere.npz: there is no such file',
-    '--config.data.source=cifar100000': 'cifar100000',
-    '--mode=fly': 'train|eval|sample|import|export|cost',
-    '--mode=import': '--checkpoint: --mode=import needs a file',
-    '--checkpoint=tests/data/published_ncsnpp_ve.pth': '--checkpoint: --mode=train takes no file',
-    '--devices=2': '--devices: --mode=train uses those that there are',
-    'positional': "unexpected argument 'positional'",
-}
-
-
-@pytest.mark.parametrize('flag', REFUSALS)
-def test_bad_input_is_refused_in_one_line(flag, tmp_path, capfd):
-    refused = program.refusal(CONFIG, flag, f'--workdir={tmp_path / "new"}')
-    assert REFUSALS[flag] in refused
-    assert not capfd.readouterr().err
-    assert not (tmp_path / 'new').exists()
+# Refusals; tests/test_bad_input.py has most of them
 
 
 # Refused by the flags, by an experiment, by TFDS, and by the number of devices.
 @pytest.mark.parametrize(
     ('flag', 'devices', 'expected'),
     [
-        *[
-            (flag, None, REFUSALS[flag])
-            for flag in (
-                '--config.optim.lrr=1',
-                '--config.sde.name=vpp',
-                '--config.data.source=cifar100000',
-            )
-        ],
+        ('--config.optim.lrr=1', None, 'there is no field \'lrr\'. Did you mean "lr"'),
+        ('--config.sde.name=vpp', None, "sde.name: unknown name 'vpp' (did you mean 'vp'?)"),
+        ('--config.data.source=cifar100000', None, 'cifar100000'),
         (
             '--mode=train',
             3,
@@ -255,32 +199,6 @@ def test_a_mode_that_needs_a_workdir_asks_for_it():
     assert refused == 'error: --workdir: --mode=eval needs a directory'
 
 
-def test_the_cost_on_devices_that_do_not_divide_the_batch_is_refused():
-    assert program.refusal(CONFIG, '--mode=cost', '--devices=3') == (
-        'error: training.batch_size: 8 is not a positive multiple of the number of devices, 3'
-    )
-
-
-def test_a_folder_with_a_broken_image_is_refused(tmp_path):
-    for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)):
-        Image.fromarray(pixels).save(tmp_path / f'{i}.png')
-    # Cut amid the noise: a plain image would have all of its pixels in the first bytes.
-    (tmp_path / '7.png').write_bytes((tmp_path / '7.png').read_bytes()[:70])
-    source = f'--config.data.source=folder:{tmp_path}'
-    assert '7.png' in program.refusal(CONFIG, source, f'--workdir={tmp_path / "new"}')
-
-
-def test_a_missing_config_file_is_refused(tmp_path):
-    refused = program.refusal('--config=configs/none.py', f'--workdir={tmp_path}')
-    assert refused == 'error: --config: cannot load configs/none.py'
-
-
-def test_a_workdir_of_another_run_is_refused(workdir):
-    refused = program.refusal(CONFIG, f'--workdir={workdir}', '--config.model.nf=16')
-    assert 'model.nf: 16' in refused
-    assert 'trained with 8' in refused
-
-
 def test_a_published_checkpoint_of_another_network_is_refused(tmp_path):
     """Before a workdir is made."""
     flags = '--mode=import', f'--workdir={tmp_path / "new"}', '--config.model.nf=16'
@@ -288,13 +206,3 @@ def test_a_published_checkpoint_of_another_network_is_refused(tmp_path):
     refused = program.refusal(PUBLISHED, *flags, file)
     assert 'GaussianFourierProjection_0/W is (8,), and the network has (16,)' in refused
     assert not (tmp_path / 'new').exists()
-
-
-def test_evaluation_without_training_is_refused(tmp_path):
-    refused = program.refusal(CONFIG, '--mode=eval', f'--workdir={tmp_path}')
-    assert 'has no config.json; train there first' in refused
-
-
-def test_a_checkpoint_that_is_not_there_is_refused(workdir):
-    flags = '--mode=eval', f'--workdir={workdir}', '--config.eval.checkpoint=7'
-    assert 'no checkpoint of step 7; there are: [20, 30, 40]' in program.refusal(CONFIG, *flags)

@@ -67,3 +67,23 @@ def test_curves_are_drawn(tmp_path):
         plots.training_curves(metrics.read(tmp_path / 'metrics.jsonl')), tmp_path / 'curves.png'
     )
     assert (tmp_path / 'curves.png').stat().st_size > 1000
+
+
+def test_skipped_updates_are_counted_and_not_averaged(tmp_path):
+    """Two dispatches of two steps a line; a line without a finite loss has none."""
+    log = metrics.MetricsLog(tmp_path, 0)
+    nan = float('nan')
+    with metrics.ProgressLog(log, 0, 8, log_every=4) as progress:
+        for step, losses, skipped in (
+            (2, [1.0, nan], [0, 1]),
+            (4, [nan, 3.0], [2, 0]),
+            (6, [nan, nan], [1, 2]),
+            (8, [nan, nan], [3, 4]),
+        ):
+            scalars = {'loss': jnp.array(losses), 'skipped': jnp.array(skipped)}
+            progress.add(step, scalars, waited=0.0)
+            if step == 6:
+                assert progress.most_skipped == (3, 2)
+    assert progress.most_skipped == (8, 4)
+    rows = metrics.read(tmp_path / 'metrics.jsonl')
+    assert [(row.get('loss'), row['skipped']) for row in rows] == [(2.0, 2), (None, 4)]

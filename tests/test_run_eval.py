@@ -138,7 +138,6 @@ def test_evaluation_leaves_alone_what_training_is_about_to_save(tmp_path):
     [
         ({'checkpoints': (3,)}, r'eval.checkpoints: \(3,\); the first and the last step'),
         ({'checkpoints': (3, 4), 'checkpoint': 3}, 'eval.checkpoint: 3, and eval.checkpoints'),
-        ({'wait': -1.0, 'checkpoints': (1, 2)}, 'eval.wait: -1.0; at least 0 seconds needed'),
         ({'wait': 5.0}, 'eval.wait: 5.0 seconds, and no eval.checkpoints to wait for'),
     ],
 )

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax import lax
 
 import training
 
@@ -54,7 +55,7 @@ def quadratic_step(**fields):
     def loss_fn(params, key, batch):
         return 0.5 * jnp.sum((params - batch - jax.random.normal(key, params.shape)) ** 2)
 
-    step = training.make_step(loss_fn, optimizer, seed=3, **fields)
+    step = training.make_step(training.make_gradient(loss_fn, seed=3), optimizer, **fields)
     return step, training.create_state(jnp.zeros(2), optimizer)
 
 
@@ -89,3 +90,48 @@ def test_scanned_steps_are_single_steps():
     np.testing.assert_allclose(together.params, state.params, rtol=1e-6)
     np.testing.assert_allclose(together.ema_params, state.ema_params, rtol=1e-6)
     assert metrics.loss.shape == (5,)
+
+
+# Numbers that are not finite
+
+
+def treacherous_step(optimizer=None, **fields):
+    """Batches say by what loss and gradient are multiplied, and what is added to the loss."""
+    fields = {'ema_rate': 0.9, 'ema_warmup': False, **fields}
+    optimizer = optimizer or training.create_optimizer(0.1, 2, 9, **FIELDS)
+
+    def loss_fn(params, key, batch):
+        return batch[0] * jnp.sum((params - 1) ** 2) + lax.stop_gradient(batch[1])
+
+    params = jnp.arange(3.0)
+    step = training.make_step(training.make_gradient(loss_fn, seed=3), optimizer, **fields)
+    return step, training.create_state(params, optimizer)
+
+
+GOOD, NAN_LOSS, INFINITE_GRADIENT = [1.0, 0.0], [1.0, jnp.nan], [jnp.inf, 0.0]
+HUGE_GRADIENT = [1e30, 0.0]  # Its norm is infinite.
+
+
+@pytest.mark.parametrize('bad', [NAN_LOSS, INFINITE_GRADIENT, HUGE_GRADIENT])
+def test_a_step_that_is_not_finite_changes_nothing_but_the_count(bad):
+    step, state = treacherous_step()
+    state, _ = jax.jit(step)(state, jnp.array(GOOD))
+    after, metrics = jax.jit(step)(state, jnp.array(bad))
+    assert (after.step, after.skipped, metrics.skipped) == (2, 1, 1)
+    for name in ('params', 'opt_state', 'ema_params'):
+        kept, before = (jax.tree.leaves(getattr(s, name)) for s in (after, state))
+        for a, b in zip(kept, before, strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+@pytest.mark.parametrize('sizes', [(8,), (1,) * 8, (3, 5)])
+def test_skipped_updates_in_a_row_are_counted_across_dispatches(sizes):
+    step, state = treacherous_step()
+    batches = jnp.array([NAN_LOSS, GOOD, *[NAN_LOSS] * 3, INFINITE_GRADIENT, GOOD, NAN_LOSS])
+    counts, start, run = [], 0, jax.jit(training.scan_steps(step))
+    for size in sizes:
+        state, metrics = run(state, batches[start : start + size])
+        counts += metrics.skipped.tolist()
+        start += size
+    assert counts == [1, 0, 1, 2, 3, 4, 0, 1]
+    assert state.skipped == 1

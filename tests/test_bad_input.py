@@ -1,0 +1,82 @@
+"""Every row of docs/bad_input.md: what the program is given, and how it refuses that."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import program, random_run, tiny_config
+
+DOCUMENT = (program.ROOT / 'docs' / 'bad_input.md').read_text()
+ROWS = re.findall(r'^\| `(.+?)` \| (.+) \|$', DOCUMENT, re.MULTILINE)
+
+CONFIGS = {
+    'mistyped': "config.optim = ConfigDict({**config.optim, 'lrr': 1.0})",
+    'missing': 'del config.optim.lr',
+    'string': "config.model = ConfigDict({**config.model, 'nf': '8'})",
+    'bool': "config.model = ConfigDict({**config.model, 'nf': True})",
+    'none': "config.model = ConfigDict({**config.model, 'dropout': None})",
+    'section': "config = ConfigDict({**config, 'sampling': 3})",
+}
+
+
+@pytest.fixture(scope='module')
+def files(tmp_path_factory):
+    """The directory that the rows call FILES."""
+    path = tmp_path_factory.mktemp('files')
+    for name, change in CONFIGS.items():
+        (path / f'{name}.py').write_text(
+            'from ml_collections import ConfigDict\n\nfrom tests import tiny_config\n\n\n'
+            f'def get_config():\n    config = tiny_config.get_config()\n    {change}\n'
+            '    return config\n'
+        )
+    write_data(path)
+    write_workdirs(path)
+    return path
+
+
+def write_data(path):
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 8, 8), np.uint8)
+    (path / 'text.npz').write_text('no arrays')
+    np.savez(path / 'floats.npz', images=pixels[:4] / 255)
+    np.savez(path / 'none.npz', images=pixels[:0])
+    np.savez(path / 'unlabelled.npz', images=np.tile(pixels, (10, 1, 1)))
+    (path / 'empty').mkdir()
+    (path / 'broken').mkdir()
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(path / 'broken' / f'{i}.png')
+    # Cut amid the noise: a plain image would have all of its pixels in the first bytes.
+    whole = (path / 'broken' / '7.png').read_bytes()
+    (path / 'broken' / '7.png').write_bytes(whole[:70])
+
+
+def write_workdirs(path):
+    config, wider = tiny_config.get_config(), tiny_config.get_config()
+    wider.model.nf = 16
+    random_run.create(path / 'run', config, 20)
+    random_run.create(path / 'unsaved', config)
+    random_run.create(path / 'other_network', wider, 20)
+    shutil.copy(path / 'run' / 'config.json', path / 'other_network' / 'config.json')
+    shutil.copytree(path / 'run', path / 'damaged')
+    (path / 'damaged' / 'checkpoints' / '20' / 'default' / 'manifest.ocdbt').unlink()
+
+
+def test_the_document_has_rows_of_every_kind():
+    sections = DOCUMENT.split('\n## ')[1:]
+    assert len(sections) == 7
+    assert all('| `' in section for section in sections)
+    assert len(ROWS) == DOCUMENT.count('\n| `')
+
+
+@pytest.mark.parametrize(('flags', 'expected'), ROWS, ids=[flags for flags, _ in ROWS])
+def test_bad_input_is_refused_in_one_line(flags, expected, files, tmp_path, capfd):
+    given = flags.replace('FILES', str(files)).split()
+    for name, default in (('config', 'tests/tiny_config.py'), ('workdir', tmp_path / 'new')):
+        if not any(flag.startswith(f'--{name}=') for flag in given):
+            given.insert(0, f'--{name}={default}')
+    refused = program.refusal(*given)
+    assert expected.replace(r'\|', '|') in refused
+    assert not capfd.readouterr().err
+    assert not (tmp_path / 'new').exists()
