@@ -1,4 +1,4 @@
-# make demo   train on digits, sample, measure: about eight minutes on two cores
+# make demo   train on digits, sample, measure: five minutes on two cores
 # make test   all tests
 # make lint   style and formatting
 # make clean  remove the environment and what `make demo` made
