@@ -1,5 +1,6 @@
 # make demo   train on digits, sample, measure: five minutes on two cores
-# make test   all tests
+# make test   the fast tests: some six minutes
+# make test-slow   the others: another four
 # make lint   style and formatting
 # make clean  remove the environment and what `make demo` made
 
@@ -10,7 +11,7 @@ CONFIG ?= configs/vp/mnist_ddpmpp.py
 WORKDIR ?= runs/demo
 CLASSIFIER ?= runs/classifier
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-slow lint clean
 
 demo: $(VENV)/installed
 	@echo "Training a score model on handwritten digits ($(CONFIG)) ..."
@@ -22,7 +23,10 @@ demo: $(VENV)/installed
 		--config.eval.quality="('classifier',)" --config.eval.classifier_workdir=$(CLASSIFIER)
 
 test: $(VENV)/installed
-	$(RUN) -m pytest -n auto --dist worksteal
+	$(RUN) -m pytest -n auto --dist worksteal -m 'not slow'
+
+test-slow: $(VENV)/installed
+	$(RUN) -m pytest -n auto --dist worksteal -m slow
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check .

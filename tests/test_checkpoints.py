@@ -118,6 +118,7 @@ def flip(path):
 DAMAGES = {'deleted': lambda path: path.unlink(), 'cut': cut, 'zeroed': zero, 'flipped': flip}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('damage', DAMAGES)
 def test_a_damaged_file_gives_the_state_or_the_one_before_and_never_another(
     damage, original, tmp_path, capsys

@@ -233,6 +233,7 @@ def source(tmp_path_factory):
 CONFIG = '--config=tests/tiny_classifier.py'
 
 
+@pytest.mark.slow
 def test_a_short_training_beats_chance_on_several_devices(source, tmp_path):
     flags = CONFIG, f'--workdir={tmp_path}', f'--config.data.source={source}'
     for mode in ('train', 'eval'):

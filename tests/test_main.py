@@ -93,6 +93,7 @@ def test_a_cost_is_estimated_without_a_workdir_or_running_anything(capsys):
 # Resumption
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_same_bits(workdir, tmp_path):
     """SIGKILL once the first checkpoint is there, then the same command again."""
     flags = CONFIG, '--mode=train', f'--workdir={tmp_path}', '--config.training.sample_every=0'
@@ -115,6 +116,7 @@ def test_a_killed_run_ends_with_the_same_bits(workdir, tmp_path):
     assert found["['step']"] == 40
 
 
+@pytest.mark.slow
 def test_a_longer_run_continues_a_shorter_one(tmp_path):
     for num_steps in (20, 40):
         program.call(
@@ -134,6 +136,7 @@ def test_a_longer_run_continues_a_shorter_one(tmp_path):
 PUBLISHED = '--config=tests/published_config.py'
 
 
+@pytest.mark.slow
 def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_path, capsys):
     first, second, exported = tmp_path / 'first', tmp_path / 'second', tmp_path / 'a.safetensors'
     file = '--checkpoint=tests/data/published_flax_checkpoint_12'

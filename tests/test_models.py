@@ -102,11 +102,12 @@ def test_every_combination_of_options_keeps_the_shape(block, out, into, combine,
 
 
 @pytest.mark.parametrize(
-    ('shape', 'ch_mult'),
-    [((1, 28, 28, 1), (1, 1, 1)), ((1, 8, 24, 3), (1, 2)), ((1, 7, 5, 1), (1,))],
+    ('shape', 'ch_mult', 'rows'),
+    [((1, 28, 28, 1), (1, 1, 1), 14), ((1, 8, 24, 3), (1, 2), 8), ((1, 7, 5, 1), (1,), 7)],
 )
-def test_any_size_that_the_depth_divides_works(shape, ch_mult):
-    network = models.create('ncsnpp', **{**SMALL, 'ch_mult': ch_mult})
+def test_any_size_that_the_depth_divides_works(shape, ch_mult, rows):
+    fields = {**SMALL, 'ch_mult': ch_mult, 'attn_resolutions': (rows,)}
+    network = models.create('ncsnpp', **fields)
     y = networks.quick_jit(network.apply)(init(network, shape), jnp.ones(shape), jnp.ones(1))
     assert y.shape == shape
     assert np.isfinite(y).all()

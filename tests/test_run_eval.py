@@ -30,6 +30,7 @@ def numbers(workdir):
 # Interruptions
 
 
+@pytest.mark.slow
 def test_an_interrupted_evaluation_ends_with_the_same_numbers(tmp_path, monkeypatch):
     """Five interruptions, in loss, samples and features; no finished batch is made again."""
     judge = random_run.create(tmp_path / 'judge', tiny_classifier.get_config(), 3)
