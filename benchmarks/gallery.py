@@ -37,12 +37,17 @@ TASKS = [
     ('colourise', PATCHES, 'colourise', [*ROWS, *PIGDM]),
     ('superresolve', PATCHES, 'superresolve', ['--config.task.factor=4', *ROWS, *PIGDM]),
     ('deblur', PATCHES, 'deblur', ['--config.task.blur_std=2', *NOISE, *ROWS, *PIGDM]),
-    ('class', DIGITS, 'class', [f'--config.task.classifier={CLASSIFIER[1]}', *TENS]),
+    (
+        'class',
+        DIGITS,
+        'class',
+        [f'--config.task.classifier={CLASSIFIER[1]}', '--config.task.guidance=6', *TENS],
+    ),
     (
         'class_free',
         CLASSES,
         'class',
-        [f'--config.task.classifier={CLASSIFIER[1]}', '--config.task.guidance=2', *TENS],
+        [f'--config.task.classifier={CLASSIFIER[1]}', '--config.task.guidance=3', *TENS],
     ),
 ]
 
