@@ -51,6 +51,11 @@ def _place(error: BaseException) -> str:
     # JAX gives a gradient's operation the traceback of the forward one as the cause.
     tracebacks = [e.__traceback__ for e in (error, error.__cause__) if e is not None]
     frames = [frame for found in tracebacks for frame in traceback.extract_tb(found)]
-    ours = [frame for frame in frames if ROOT in Path(frame.filename).parents]
+    ours = [frame for frame in frames if _ours(Path(frame.filename))]
     frame = ours[-1] if ours else frames[-1]
     return f'{Path(frame.filename).name}:{frame.lineno} ({frame.name})'
+
+
+def _ours(path: Path) -> bool:
+    # The packages may be installed in a folder of the project.
+    return ROOT in path.parents and 'site-packages' not in path.parts
