@@ -33,7 +33,8 @@ EVALUATIONS = 2
 
 class Progress(NamedTuple):
     """The images, the Euler-Maruyama states of their last steps, the units of time that are left,
-    those of the next step, the steps that each image has tried, and how often all have.
+    those of the next step, the steps that each image has tried, how often all have, and the states
+    of the times that are asked for, if they are passed.
     """
 
     x: State
@@ -42,6 +43,7 @@ class Progress(NamedTuple):
     size: Int[Array, 'batch']
     steps: Int[Array, 'batch']
     rounds: Int[Array, '']
+    saved: Float[Array, 'saved batch *shape']
 
 
 def sample(
@@ -58,14 +60,18 @@ def sample(
     exponent: float = 0.9,
     denoise: bool = True,
     temperature: float = 1.0,
+    trajectory: Float[Array, 'saved'] | None = None,
 ) -> Samples:
     """Samples of the reverse SDE with diffusion eta g (algorithm 1 with extrapolation).
 
     Published tolerances: `atol` is one of 256 values (0.0078 of images in [-1, 1]), and `rtol` 0.01
     to 0.5. `safety` is theta, `exponent` r of the next step's size theta h E^-r. `denoise` returns
-    E[x_0 | x] at the end, for one more evaluation. Raises when an image needs over MAX_STEPS steps.
+    E[x_0 | x] at the end, for one more evaluation. `trajectory`: times from T to t_min at which
+    states are asked for; steps end there too. Raises when an image needs over MAX_STEPS steps.
     """
     unit = (sde.T - t_min) / UNITS
+    asked = jnp.zeros(0) if trajectory is None else trajectory
+    stops = jnp.round((asked - t_min) / unit).astype(jnp.int32)
 
     def increment(image_key, s, t):
         key = jax.random.fold_in(image_key, 1)
@@ -77,12 +83,18 @@ def sample(
         return _pair(sde, score_fn, jax.vmap(increment)(image_keys, s, t), x, t, s, eta)
 
     def attempt(now):
-        return _attempt(now, step, rtol, atol, safety, exponent)
+        return _attempt(now, stops, step, rtol, atol, safety, exponent)
 
     x = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
     left = jnp.full(len(x), UNITS, jnp.int32)
     start = Progress(
-        x, x, left, jnp.full_like(left, FIRST_STEP), jnp.zeros_like(left), jnp.int32(0)
+        x,
+        x,
+        left,
+        jnp.full_like(left, FIRST_STEP),
+        jnp.zeros_like(left),
+        jnp.int32(0),
+        jnp.broadcast_to(x, (len(stops), *x.shape)),
     )
     end = lax.while_loop(
         lambda now: jnp.any(now.left > 0) & (now.rounds < MAX_STEPS), attempt, start
@@ -96,17 +108,26 @@ def sample(
     x, nfe = end.x, EVALUATIONS * steps
     if denoise:
         x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
-    return Samples(x, nfe)
+    return Samples(x, nfe, None if trajectory is None else end.saved)
 
 
 def _attempt(
-    now: Progress, step: Callable, rtol: float, atol: float, safety: float, exponent: float
+    now: Progress,
+    stops: Int[Array, 'saved'],
+    step: Callable,
+    rtol: float,
+    atol: float,
+    safety: float,
+    exponent: float,
 ) -> Progress:
-    """Every image that is not done tries its next step; `step(x, left, size)` is the pair."""
+    """Every image that is not done tries its next step, which ends at a stop at the latest;
+    `step(x, left, size)` is the pair.
+    """
     is_running = now.left > 0
     # Images that are done step somewhere, so that s < t for all of them.
     left = jnp.where(is_running, now.left, UNITS)
-    size = jnp.minimum(now.size, left)
+    ahead = jnp.where(stops < left[:, None], stops, 0)
+    size = jnp.minimum(now.size, left - jnp.max(ahead, axis=1, initial=0))
     euler, heun = step(now.x, left, size)
     error = _error(euler, heun, now.previous, rtol, atol)
     is_accepted = is_running & (error <= 1)
@@ -116,13 +137,16 @@ def _attempt(
 
     # What is not a number counts as a large error.
     factor = safety * jnp.where(error >= 0, error, jnp.inf) ** -exponent
+    x, left = keep(heun, now.x), keep(left - size, now.left)
+    is_there = expand(left == stops[:, None], now.saved)
     return Progress(
-        keep(heun, now.x),
+        x,
         keep(euler, now.previous),
-        keep(left - size, now.left),
+        left,
         _round_down(factor * size),
         now.steps + is_running,
         now.rounds + 1,
+        jnp.where(is_there, x, now.saved),
     )
 
 

@@ -25,7 +25,8 @@ from solvers.ends import Samples
 
 
 class Window(NamedTuple):
-    """The step that the window of one image begins at, its states, and the rounds so far.
+    """The step that the window of one image begins at, its states, the rounds so far, and, if they
+    are asked for, the states of all steps.
 
     `states[0]` is settled, the others are guesses.
     """
@@ -33,6 +34,7 @@ class Window(NamedTuple):
     begin: Int[Array, '']
     states: Float[Array, 'window *shape']
     rounds: Int[Array, '']
+    path: Float[Array, 'steps *shape'] | None
 
 
 def sample(
@@ -48,6 +50,7 @@ def sample(
     tolerance: float = 0.1,
     denoise: bool = True,
     temperature: float = 1.0,
+    trajectory: bool = False,
 ) -> Samples:
     """What `sampling.on_grid` draws with this predictor, within `tolerance`, for the same keys.
 
@@ -78,23 +81,30 @@ def sample(
         settled = jnp.maximum(jnp.sum(jnp.cumprod(has_settled)), 1).astype(jnp.int32)
         # New states at the far end of the window start from the last guess.
         kept = jnp.minimum(jnp.arange(window + 1) + settled, window)
-        return Window(now.begin + settled, states[kept], now.rounds + 1)
+        path = now.path
+        if path is not None:
+            path = lax.dynamic_update_slice_in_dim(path, states, now.begin, axis=0)
+        return Window(now.begin + settled, states[kept], now.rounds + 1, path)
 
     def solve(image_key):
         x = sde.prior_std * draw(image_key, 0)
-        start = Window(jnp.int32(0), jnp.broadcast_to(x, (window + 1, *shape)), jnp.int32(0))
+        # Windows reach beyond the last step.
+        path = jnp.zeros((num_steps + window, *shape)) if trajectory else None
+        states = jnp.broadcast_to(x, (window + 1, *shape))
+        start = Window(jnp.int32(0), states, jnp.int32(0), path)
         end = lax.while_loop(
             lambda now: now.begin < num_steps, lambda now: improve(image_key, now), start
         )
-        return end.states[0], end.rounds
+        return end.states[0], end.rounds, end.path
 
-    x, rounds = jax.vmap(solve)(image_keys)
+    x, rounds, path = jax.vmap(solve)(image_keys)
+    states = jnp.moveaxis(path[:, : num_steps + 1], 1, 0) if trajectory else None
     nfe = window * rounds
     if denoise and stochastic:
         x = x - _last_noise(image_keys, shape, sde, times, predictor, temperature)
     elif denoise:
         x, nfe, rounds = ends.denoise(sde, score_fn, x, times[-1]), nfe + 1, rounds + 1
-    return Samples(x, nfe, rounds=rounds)
+    return Samples(x, nfe, states, rounds)
 
 
 def _noise_of_steps(sde: SDE, t: Array, s: Array) -> Array:

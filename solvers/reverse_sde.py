@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Key
 
 from choices import InputError, choose
 from parameterization import ScoreFn
-from sde_lib import SDE
+from sde_lib import SDE, expand
 from solvers import ends
 from solvers.ends import Samples
 
@@ -54,17 +54,20 @@ def sample(
     eta: float = 1.0,
     denoise: bool = True,
     temperature: float = 1.0,
+    trajectory: Float[Array, 'saved'] | None = None,
 ) -> Samples:
     """Samples of the reverse SDE with diffusion eta g, each image with its own steps: as `rtol` and
     `atol` ask for, or, given `times` from T to t_min, those.
 
-    `denoise` returns E[x_0 | x] at the end, for one more evaluation. Raises when an image needs
-    over MAX_STEPS steps.
+    `denoise` returns E[x_0 | x] at the end, for one more evaluation. `trajectory`: times from T to
+    t_min at which states are asked for; steps end there too, but on a grid states between its times
+    are interpolated. Raises when an image needs over MAX_STEPS steps.
     """
     check(solver, on_grid=times is not None, field='solver')
     method = SOLVERS[solver]
     log_snrs = sde.log_snr(jnp.array([sde.T, t_min]) if times is None else times)
 
+    stops = None if trajectory is None else sde.log_snr(trajectory)
     drift, noise = _drift_and_noise(sde, score_fn, t_min, eta, temperature)
 
     def solve(key, y):
@@ -76,20 +79,25 @@ def sample(
             log_snrs[-1],
             FIRST_STEP * (log_snrs[-1] - log_snrs[0]) if times is None else None,
             y,
-            stepsize_controller=_controller(rtol, atol)
+            stepsize_controller=_controller(rtol, atol, stops)
             if times is None
             else diffrax.StepTo(log_snrs),
+            saveat=diffrax.SaveAt(t1=True, ts=stops),
             adjoint=diffrax.ForwardMode(),
             max_steps=MAX_STEPS,
         )
-        return solution.ys[0], method.per_step * solution.stats['num_steps']
+        return solution.ys, method.per_step * solution.stats['num_steps']
 
     prior = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
     y, nfe = jax.vmap(solve)(image_keys, prior / sde.alpha(jnp.float32(sde.T)))
-    x = sde.alpha(jnp.float32(t_min)) * y
+    x = sde.alpha(jnp.float32(t_min)) * y[:, -1]
+    states = None
+    if trajectory is not None:
+        states = jnp.moveaxis(y[:, :-1], 1, 0)
+        states = states * expand(sde.alpha(trajectory), states)
     if denoise:
         x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
-    return Samples(x, nfe)
+    return Samples(x, nfe, states)
 
 
 def _drift_and_noise(
@@ -147,9 +155,12 @@ class _Controller(diffrax.PIDController):
         return keep, start, start + size, *rest
 
 
-def _controller(rtol: float, atol: float) -> diffrax.AbstractStepSizeController:
+def _controller(
+    rtol: float, atol: float, stops: Float[Array, 'saved'] | None
+) -> diffrax.AbstractStepSizeController:
     # Söderlind's proportional-integral filter: errors of single steps are rough where noise is.
-    return _Controller(rtol, atol, pcoeff=0.1, icoeff=0.3, dcoeff=0.0)
+    controller = _Controller(rtol, atol, pcoeff=0.1, icoeff=0.3, dcoeff=0.0)
+    return controller if stops is None else diffrax.ClipStepSizeController(controller, stops)
 
 
 # Strong orders for additive noise: 1 of the first four and SEA, 1.5 of the rest. Not here: Milstein

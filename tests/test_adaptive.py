@@ -9,6 +9,7 @@ import pytest
 
 import keys
 import sde_lib
+from mixtures import Mixture
 from solvers import adaptive, reverse_sde
 from tests import counting, mixture
 from tests.test_sampling import assert_is_distributed_as
@@ -16,13 +17,13 @@ from tests.test_sampling import assert_is_distributed_as
 SDE = sde_lib.VP()
 
 
-def draw(num=1, sde=SDE, score_fn=None, **options):
+def draw(num=1, sde=SDE, score_fn=None, sampler=adaptive, **options):
     """Samples of one compiled program."""
     score_fn = score_fn or mixture.example().score_fn(sde)
     t_min = max(1e-3 * sde.T, sde.t_min)
-    sampler = functools.partial(adaptive.sample, sde=sde, t_min=t_min, **options)
+    sample = functools.partial(sampler.sample, sde=sde, t_min=t_min, **options)
     image_keys = keys.per_image(jax.random.key(0), num)
-    return jax.jit(lambda image_keys: sampler(image_keys, score_fn, (2,)))(image_keys)
+    return jax.jit(lambda image_keys: sample(image_keys, score_fn, (2,)))(image_keys)
 
 
 @pytest.mark.parametrize('name', ['vp', 've'])
@@ -49,6 +50,22 @@ def test_without_noise_it_solves_the_probability_flow():
     prior = keys.normal(keys.per_image(jax.random.key(0), 4), 0, (2,))
     expected = prior * deviation(jnp.array(1e-3)) / deviation(jnp.array(1.0))
     np.testing.assert_allclose(drawn.x, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize('sampler', [adaptive, reverse_sde])
+def test_a_trajectory_leads_from_the_prior_to_the_samples(sampler):
+    """On the way states are distributed as the data with noise are."""
+    data, saved = mixture.example(), jnp.array([1.0, 0.3, 0.3, 1e-3])
+    drawn = draw(2000, sampler=sampler, trajectory=saved, denoise=False)
+    assert drawn.trajectory.shape == (4, 2000, 2)
+    prior = keys.normal(keys.per_image(jax.random.key(0), 2000), 0, (2,))
+    np.testing.assert_allclose(drawn.trajectory[0], prior, atol=1e-6)
+    np.testing.assert_array_equal(drawn.trajectory[1], drawn.trajectory[2])
+    np.testing.assert_allclose(drawn.trajectory[3], drawn.x, atol=1e-6)
+    alpha, sigma = SDE.alpha(0.3), SDE.sigma(0.3)
+    on_the_way = Mixture(alpha * data.means, float(jnp.hypot(alpha * data.std, sigma)))
+    assert_is_distributed_as(drawn.trajectory[1], on_the_way)
+    assert draw(1, sampler=sampler).trajectory is None
 
 
 def test_finer_tolerances_follow_the_same_path():

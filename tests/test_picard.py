@@ -62,6 +62,20 @@ def test_it_agrees_with_the_sequential_sampler(name, predictor, eta, window, den
     np.testing.assert_array_equal(found.nfe, (found.rounds - extra) * min(window, STEPS) + extra)
 
 
+def test_its_trajectory_is_that_of_the_sequential_sampler():
+    sde = sde_lib.VP()
+    score_fn = mixture.example().score_fn(sde)
+    samplers = pair(sde, predictors.ancestral, 1.0, 24)
+    found, expected = (
+        draw(functools.partial(sampler, trajectory=True), 4, score_fn).trajectory
+        for sampler in samplers
+    )
+    assert found.shape == (STEPS + 1, 4, 2)
+    # Within the tolerance of a state, a tenth of its step's noise, and what it grows to.
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    assert np.abs(found - expected).mean() < 5e-3
+
+
 def test_there_are_fewer_rounds_than_steps():
     """At the published tolerance the law is kept in a fraction of the steps in a row."""
     sde, data = sde_lib.VP(), mixture.example()
