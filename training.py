@@ -101,22 +101,28 @@ def make_step(
     gradient is not finite, parameters, average and the optimiser's state stay as they are.
     """
 
-    def step(state, batch):
-        loss, grads = gradient(state, batch)
+    def update(state, grads):
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         rate = (
             jnp.minimum(ema_rate, (1 + state.step) / (10 + state.step)) if ema_warmup else ema_rate
         )
         ema_params = optax.incremental_update(params, state.ema_params, 1 - rate)
+        return TrainState(
+            state.step + 1, jnp.zeros_like(state.skipped), params, opt_state, ema_params
+        )
 
+    def skip(state, grads):
+        return state._replace(step=state.step + 1, skipped=state.skipped + 1)
+
+    def step(state, batch):
+        loss, grads = gradient(state, batch)
         grad_norm = optax.tree.norm(grads)
         is_finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        skipped = jnp.where(is_finite, 0, state.skipped + 1)
-        updated = TrainState(state.step + 1, skipped, params, opt_state, ema_params)
-        unchanged = state._replace(step=updated.step, skipped=skipped)
-        chosen = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), updated, unchanged)
-        return chosen, Metrics(loss, grad_norm, skipped)
+        # Branches write arrays in place. A choice between both results would hold both: it takes
+        # three times as long.
+        state = lax.cond(is_finite, update, skip, state, grads)
+        return state, Metrics(loss, grad_norm, state.skipped)
 
     return step
 

@@ -171,7 +171,11 @@ def _correlate_in_parts(x, y, *, padding, shards=1):
         w = _convolve(x_i.transpose(3, 1, 2, 0), y_i.transpose(1, 2, 0, 3), padding=pads)
         return w.astype(dtype)
 
-    total = lax.fori_loop(1, batch // size, lambda i, total: total + part(i), part(0))
+    if size == batch:
+        total = part(0)
+    else:
+        zeros = jnp.zeros_like(jax.eval_shape(part, 0))
+        total = lax.fori_loop(0, batch // size, lambda i, total: total + part(i), zeros)
     return total.transpose(1, 2, 0, 3).astype(x.dtype)
 
 
