@@ -11,6 +11,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+import compilation
 import compile_ahead
 import processes
 import run_eval
@@ -86,6 +87,7 @@ def main(argv: list[str]) -> None:
             validation.check(CONFIG.value)
             joined = processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             run_lib.use_cores(CONFIG.value, joined)
+            compilation.keep_programs()
             with processes.talking():
                 run()
         except (InputError, RunError) as error:

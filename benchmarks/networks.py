@@ -19,6 +19,7 @@ import functools
 import importlib
 import statistics
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -44,25 +45,47 @@ CASES = {
 
 
 class Program(NamedTuple):
-    """A compiled program without arguments, the seconds it took, and its temporary bytes."""
+    """A compiled program without arguments, the seconds it took, its temporary bytes, its text, and
+    the operations that XLA counts before it compiles.
+    """
 
     run: object
     compile_seconds: float
     temporaries: int
+    text: str
+    flops: float
 
 
-def compiled(function, *args) -> Program:
-    """The program of a function of these arguments."""
+def compiled(function, *args, repeated: bool = False) -> Program:
+    """The program of a function of these arguments.
+
+    One that is `repeated` hands its first result to its next run, in place.
+    """
     start = time.perf_counter()
     # A new function each time: JAX keeps what it traced, and in another formulation it is another.
-    program = jax.jit(lambda *args: function(*args)).lower(*args).compile()
+    traced = jax.jit(lambda *args: function(*args), donate_argnums=0 if repeated else ())
+    lowered = traced.lower(*args)
+    program = lowered.compile()
     seconds = time.perf_counter() - start
+    flops = lowered.cost_analysis()['flops']
     temporaries = program.memory_analysis().temp_size_in_bytes
-    return Program(functools.partial(program, *args), seconds, temporaries)
+    run = repeating(program, *args) if repeated else functools.partial(program, *args)
+    return Program(run, seconds, temporaries, program.as_text(), flops)
 
 
-def programs(module: str, fields: dict, batch: int) -> tuple[dict[str, dict], float]:
-    """Forward pass and training step of every formulation; the operations of the former."""
+def repeating(step, state, batch):
+    """Steps on one batch, each from the state that the last one left."""
+
+    def run():
+        nonlocal state
+        state, metrics = step(state, batch)
+        return state, metrics
+
+    return run
+
+
+def programs(module: str, fields: dict, batch: int, names: Iterable[str]) -> dict[str, dict]:
+    """Forward pass and training step of these formulations."""
     config = importlib.import_module(module).get_config()
     config.model.update(fields)
     config.training.batch_size = batch
@@ -82,24 +105,23 @@ def programs(module: str, fields: dict, batch: int) -> tuple[dict[str, dict], fl
         return model.score_fn(params)(x, t)
 
     params = noisy(jax.jit(model.init_params)(jax.random.key(0)))
-    state = jax.jit(training.create_state, static_argnums=1)(params, optimizer)
+
+    def state():
+        return training.create_state(jax.tree.map(jnp.copy, params), optimizer)
+
     found = {}
-    for name, (context, placed) in FORMULATIONS.items():
+    for name in names:
+        context, placed = FORMULATIONS[name]
         mesh = sharding.create_mesh() if placed else None
         put = functools.partial(place, mesh)
         with context():
             found[name] = {
                 'forward': compiled(forward, put(params, False), put(x, True), put(t, True)),
-                'step': compiled(step, put(state, False), {'image': put(pixels, True)}),
+                'step': compiled(
+                    step, put(state(), False), {'image': put(pixels, True)}, repeated=True
+                ),
             }
-            if not placed:
-                flops = (
-                    jax.jit(lambda *args: forward(*args))
-                    .lower(params, x, t)
-                    .cost_analysis()['flops']
-                )
-    compare({name: each['forward'].run() for name, each in found.items()})
-    return found, flops  # Of the last formulation, which is the published one.
+    return found
 
 
 def noisy(params):
@@ -147,7 +169,9 @@ def peak(repeats: int) -> float:
 
 def measure(case: tuple, repeats: int) -> list[str]:
     """The cells of a case's rows, a row for each formulation."""
-    found, flops = programs(*case)
+    found = programs(*case, FORMULATIONS)
+    compare({name: each['forward'].run() for name, each in found.items()})
+    flops = found['published']['forward'].flops
     runs = {(name, part): each[part].run for name, each in found.items() for part in each}
     before = peak(2 * repeats)
     seconds = medians(runs, repeats)

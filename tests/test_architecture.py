@@ -47,7 +47,7 @@ LAYERS = [
         'classification',
     },
     {'solvers'},
-    {'ode', 'keys', 'mixtures', 'measurements', 'files', 'processes'},
+    {'ode', 'keys', 'mixtures', 'measurements', 'files', 'processes', 'compilation'},
     {'parameterization'},
     {'sde_lib'},
     {'choices'},

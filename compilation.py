@@ -1,0 +1,33 @@
+"""Where compiled programs are kept: the second start of a command loads what the first compiled."""
+
+import hashlib
+import os
+import pathlib
+import platform
+
+import jax
+
+LEAST_SECONDS = 0.5  # of compilation; others are compiled as fast as they are loaded
+
+
+def keep_programs() -> None:
+    """Keeps them in the user's cache, or where the environment variable JAX_COMPILATION_CACHE_DIR
+    says; JAX_ENABLE_COMPILATION_CACHE=false keeps none.
+    """
+    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+        return
+    home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    jax.config.update(
+        'jax_compilation_cache_dir', str(pathlib.Path(home, 'score_sde', _instructions()))
+    )
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', LEAST_SECONDS)
+
+
+def _instructions() -> str:
+    """A name for the instructions this processor has: programs with others would crash on it."""
+    try:
+        lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:  # There is no such file but on Linux.
+        lines = [platform.processor()]
+    flags = next((line for line in lines if line.startswith(('flags', 'Features'))), lines[0])
+    return f'{platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:12]}'
