@@ -7,9 +7,9 @@ reports metrics, tests, and saves checkpoints as often as the config says. Of ea
 compared with as many bare steps of the same program on one batch, which follow at once. Its first
 third is not counted: in it the loss of a test batch is compiled.
 
-Then main.py trains for some steps in a new directory, twice, as a user would start it, with an
+Before, main.py trains for some steps in a new directory, twice, as a user would start it, with an
 empty cache of compiled programs at first; the seconds are those from the start of the program to
-its end, with the curves and the report.
+its first report, of the first `training.log_every` steps.
 """
 
 import argparse
@@ -68,15 +68,25 @@ def overhead(config, workdir) -> float:
     return in_loop / ((time.perf_counter() - start) / (len(times) - 1)) - 1
 
 
-def start(config_file: str, directory: pathlib.Path, name: str, steps: int) -> float:
-    """Seconds that a training of so few steps takes, as a program of its own."""
+def start(config_file: str, steps: int, directory: pathlib.Path, name: str) -> float:
+    """Seconds until a training, as a program of its own, reports its first steps."""
+    workdir = directory / name
     command = [sys.executable, 'main.py', '--mode=train', f'--config={config_file}']
-    command += [f'--workdir={directory / name}', f'--config.training.num_steps={steps}']
+    command += [f'--workdir={workdir}', '--config.training.sample_every=0']
+    command += [f'--config.training.num_steps={steps}']
     environment = {**os.environ, 'XDG_CACHE_HOME': str(directory / 'cache')}
     environment.pop('JAX_COMPILATION_CACHE_DIR', None)
     begin = time.perf_counter()
-    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - begin
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as program:
+        report = workdir / 'logs' / 'metrics.jsonl'
+        while not (report.exists() and report.stat().st_size) and program.poll() is None:
+            time.sleep(0.05)
+        seconds = time.perf_counter() - begin
+    if program.returncode:
+        raise RuntimeError(f'{" ".join(command)}: exit status {program.returncode}')
+    return seconds
 
 
 def main() -> None:
@@ -91,8 +101,8 @@ def main() -> None:
         directory = pathlib.Path(name)
         module = args.config.removesuffix('.py').replace('/', '.')
         config = importlib.import_module(module).get_config()
-        steps = config.training.steps_per_dispatch
-        seconds = [start(args.config, directory, f'start{i}', steps) for i in range(2)]
+        steps = config.training.log_every
+        seconds = [start(args.config, steps, directory, f'start{i}') for i in range(2)]
 
         run_lib.use_cores(config, num_processes=1)
         config.training.update(num_steps=args.steps, sample_every=0)
@@ -100,7 +110,8 @@ def main() -> None:
     print(
         f'The loop adds {statistics.median(shares):.1%} to a step (median of {args.repeats}: '
         f'{", ".join(f"{share:.1%}" for share in shares)}).\n'
-        f'A run of {steps} steps takes {seconds[0]:.1f} s, and {seconds[1]:.1f} s the second time.'
+        f'The first {steps} steps are done after {seconds[0]:.1f} s, and after {seconds[1]:.1f} s '
+        'the second time.'
         f'\n{machine.name()}'
     )
 

@@ -34,7 +34,7 @@ def kinds_of(program_text: str) -> dict[str, str]:
         for name, operation, rest in INSTRUCTION.findall(body):
             called = re.search(r'calls=%([\w.\-]+)', rest)
             source = re.search(r'op_name="([^"]*)"', rest)
-            content = f'{operation}({rest}' + (bodies.get(called[1], '') if called else '')
+            content = f' {operation}({rest}' + (bodies.get(called[1], '') if called else '')
             found[name] = kind(operation, name, content, source[1] if source else '')
     return found
 
@@ -57,7 +57,7 @@ def kind(operation: str, name: str, content: str, source: str) -> str | None:
         return 'optimiser, moving average'
     if re.search(r'\b(xor|shift-left)\(', content):
         return 'random numbers'
-    if 'transpose(' in content.split('metadata')[0] or operation == 'copy':
+    if ' transpose(' in content or operation == 'copy':  # '/transpose(' is a gradient's source.
         return 'transpositions, copies'
     return 'passes over arrays: ' + ('gradient' if in_gradient else 'forward')
 
