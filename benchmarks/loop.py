@@ -1,11 +1,11 @@
 """What training costs besides its steps, and how soon the same command starts a second time.
 
-    python -m benchmarks.loop [--config configs/vp/mnist_ddpmpp.py] [--repeats 5] [--steps 600]
+    python -m benchmarks.loop [--config configs/vp/mnist_ddpmpp.py] [--repeats 5] [--steps 900]
 
 The loop of `run_lib.train` does all that it does in a run but grids of samples: it makes batches,
 reports metrics, tests, and saves checkpoints as often as the config says. Of each repeat that is
 compared with as many bare steps of the same program on one batch, which follow at once. Its first
-third is not counted: in it the loss of a test batch is compiled.
+third is not counted: in it the loss of a test batch and the checksum of a checkpoint are compiled.
 
 Before, main.py trains for some steps in a new directory, twice, as a user would start it, with an
 empty cache of compiled programs at first; the seconds are those from the start of the program to
@@ -94,7 +94,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--config', default='configs/vp/mnist_ddpmpp.py')
     parser.add_argument('--repeats', type=int, default=5)
-    parser.add_argument('--steps', type=int, default=600)
+    parser.add_argument('--steps', type=int, default=900)
     args = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as name:
