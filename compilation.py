@@ -7,8 +7,6 @@ import platform
 
 import jax
 
-LEAST_SECONDS = 0.5  # of compilation; others are compiled as fast as they are loaded
-
 
 def keep_programs() -> None:
     """Keeps them in the user's cache, or where the environment variable JAX_COMPILATION_CACHE_DIR
@@ -20,7 +18,8 @@ def keep_programs() -> None:
     jax.config.update(
         'jax_compilation_cache_dir', str(pathlib.Path(home, 'score_sde', _instructions()))
     )
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', LEAST_SECONDS)
+    # Small ones too: a start compiles some eighty of them, which takes two seconds.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)
 
 
 def _instructions() -> str:
