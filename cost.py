@@ -34,9 +34,9 @@ class Step(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What an experiment asks of its devices, each of which has the whole state."""
+    """What an experiment asks of its devices."""
 
-    state: Any  # training.TrainState of shapes
+    state: Any  # training.TrainState of shapes; each device has all of it, or what a layout says
     forward_flops: int  # of one image
     step: Step
     batch_size: int
@@ -137,6 +137,15 @@ def num_bytes(tree: Any) -> int:
     return sum(math.prod(a.shape) * a.dtype.itemsize for a in jax.tree.leaves(tree))
 
 
+def num_bytes_of_each(tree: Any) -> int:
+    """The memory of one device for shapes, whose layout, if they have one, splits them."""
+    shards = [
+        jax.ShapeDtypeStruct(a.sharding.shard_shape(a.shape), a.dtype) if a.sharding else a
+        for a in jax.tree.leaves(tree)
+    ]
+    return num_bytes(shards)
+
+
 # Reports
 
 
@@ -151,8 +160,10 @@ def report(cost: Cost) -> str:
     state = cost.state
     params, ema, optimizer = map(num_bytes, (state.params, state.ema_params, state.opt_state))
     kept = cost.step.activations
-    # The gradient is as large as the parameters.
-    device = 2 * params + ema + optimizer + kept // n
+    held = sum(map(num_bytes_of_each, (state.params, state.ema_params, state.opt_state)))
+    # The gradient is as large as the parameters, which a step has whole on each device.
+    gathered = params if num_bytes_of_each(state.params) < params else 0
+    device = held + gathered + params + kept // n
     rows = [
         ('parameters', f'{num_params(state.params):,}'),
         *((f'  {name}', f'{size:,}') for name, size in parts(state.params)),
@@ -166,6 +177,7 @@ def report(cost: Cost) -> str:
         ('  optimiser', memory(optimizer)),
         (f'  activations, {images}', memory(kept)),
         (f'  activations, {each}', memory(kept // n)),
+        *([(f'  of the first three, {each}', memory(held))] if gathered else []),
         (f'  all of these and the gradient, {each}', memory(device)),
     ]
     width = max(len(name) for name, _ in rows)

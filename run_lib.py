@@ -398,7 +398,8 @@ def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
     shape = sharding.mesh_shape(num_devices or jax.device_count(), **config.mesh)
     mesh = AbstractMesh(shape, sharding.AXES)
     sharding.check_divides(mesh, 'training.batch_size', config.training.batch_size)
-    print(cost.report(create_cost(config, create_experiment(config), mesh.size)))
+    found = create_cost(config, create_experiment(config), mesh.size)
+    print(cost.report(found._replace(state=sharding.laid_out(mesh, found.state))))
 
 
 # Checkpoints, data and small change

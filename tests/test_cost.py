@@ -11,6 +11,8 @@ from jax import lax
 import cost
 import experiment
 import models
+import sharding
+import training
 from models import blocks, resampling
 from models.convolution import conv2d
 from tests import networks, tiny_config
@@ -19,6 +21,7 @@ X = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
 W = jax.ShapeDtypeStruct((3, 3, 3, 16), jnp.float32)
 MATRIX = jax.ShapeDtypeStruct((4, 4), jnp.float32)
 MATRIX_FLOPS = 2 * 4**3
+SCALAR = jax.ShapeDtypeStruct((), jnp.float32)
 
 
 @functools.cache
@@ -270,6 +273,23 @@ def test_activations_are_split_over_devices_and_the_state_is_not():
     assert any(line.endswith(cost.memory(kept // 4)) for line in lines)
     total = next(line for line in lines if 'all of these' in line)
     assert total.endswith(cost.memory(state + gradient + kept // 4))
+
+
+def test_a_mesh_that_splits_the_state_is_counted_so():
+    """Split four ways, one device holds a quarter; a step gathers the parameters besides."""
+    leaves = {'kernel': jax.ShapeDtypeStruct((8, 1024), jnp.float32), 'bias': SCALAR}
+    mesh = jax.sharding.AbstractMesh((2, 4), sharding.AXES)
+    laid_out = sharding.laid_out(mesh, leaves)
+    assert cost.num_bytes_of_each(laid_out) == 8 * 1024 * 4 // 4 + 4
+    assert cost.num_bytes_of_each(leaves) == cost.num_bytes(leaves) == 8 * 1024 * 4 + 4
+
+    state = training.TrainState(SCALAR, SCALAR, laid_out, laid_out, laid_out)
+    report = cost.report(cost.Cost(state, 1, cost.Step(1, 800), batch_size=8, num_devices=8))
+    held, whole = 3 * (8 * 1024 + 4), 8 * 1024 * 4 + 4
+    (line,) = [line for line in report.splitlines() if 'of the first three' in line]
+    assert line.endswith(cost.memory(held))
+    (line,) = [line for line in report.splitlines() if 'all of these' in line]
+    assert line.endswith(cost.memory(held + 2 * whole + 100))
 
 
 def test_units():
