@@ -84,7 +84,13 @@ def test_attention_by_hand():
     variables = jax.eval_shape(block.init, jax.random.key(0), x)
     tokens, channels = 4 * 6, 8
     projections, products = 4 * tokens * channels**2, 2 * tokens**2 * channels
-    assert cost.flops(block.apply, variables, x) == 2 * 2 * (projections + products)
+    multiply_adds = projections + products + norm(channels)
+    assert cost.flops(block.apply, variables, x) == 2 * 2 * multiply_adds
+
+
+def norm(channels):
+    """The multiply-adds of a GroupNorm: a product with averages over groups for either moment."""
+    return 2 * channels**2
 
 
 def test_a_network_by_hand():
@@ -110,12 +116,13 @@ def test_a_network_by_hand():
 
     def block(before, after):
         shortcut = 8 * 8 * before * after if before != after else 0
-        return conv(before, after) + 32 * after + conv(after, after) + shortcut
+        convs = conv(before, after) + conv(after, after)
+        return convs + 32 * after + norm(before) + norm(after) + shortcut
 
     embedding = 8 * 32 + 32 * 32
-    attention = 4 * 64 * 8**2 + 2 * 64**2 * 8
+    attention = 4 * 64 * 8**2 + 2 * 64**2 * 8 + norm(8)
     down, middle = conv(3, 8) + block(8, 8), 2 * block(8, 8) + attention
-    up = 2 * block(16, 8) + conv(8, 3)
+    up = 2 * block(16, 8) + norm(8) + conv(8, 3)
     assert found == 2 * (embedding + down + middle + up)
 
 
