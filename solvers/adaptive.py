@@ -71,7 +71,7 @@ def sample(
     """
     unit = (sde.T - t_min) / UNITS
     asked = jnp.zeros(0) if trajectory is None else trajectory
-    stops = jnp.round((asked - t_min) / unit).astype(jnp.int32)
+    stops = jnp.clip(jnp.round((asked - t_min) / unit), 0, UNITS).astype(jnp.int32)
 
     def increment(image_key, s, t):
         key = jax.random.fold_in(image_key, 1)
@@ -86,18 +86,8 @@ def sample(
         return _attempt(now, stops, step, rtol, atol, safety, exponent)
 
     x = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
-    left = jnp.full(len(x), UNITS, jnp.int32)
-    start = Progress(
-        x,
-        x,
-        left,
-        jnp.full_like(left, FIRST_STEP),
-        jnp.zeros_like(left),
-        jnp.int32(0),
-        jnp.broadcast_to(x, (len(stops), *x.shape)),
-    )
     end = lax.while_loop(
-        lambda now: jnp.any(now.left > 0) & (now.rounds < MAX_STEPS), attempt, start
+        lambda now: jnp.any(now.left > 0) & (now.rounds < MAX_STEPS), attempt, _start(x, len(stops))
     )
     # On the counts, since the check gathers what it is put on from all devices.
     steps = equinox.error_if(
@@ -109,6 +99,19 @@ def sample(
     if denoise:
         x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
     return Samples(x, nfe, None if trajectory is None else end.saved)
+
+
+def _start(x: State, num_stops: int) -> Progress:
+    left = jnp.full(len(x), UNITS, jnp.int32)
+    return Progress(
+        x,
+        previous=x,
+        left=left,
+        size=jnp.full_like(left, FIRST_STEP),
+        steps=jnp.zeros_like(left),
+        rounds=jnp.int32(0),
+        saved=jnp.broadcast_to(x, (num_stops, *x.shape)),
+    )
 
 
 def _attempt(

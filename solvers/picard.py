@@ -73,18 +73,8 @@ def sample(
         inside = jnp.minimum(i, num_steps - 1)
         increments = steps(image_key, now.states[:-1], inside).x - now.states[:-1]
         increments = jnp.where(expand(i < num_steps, increments), increments, 0.0)
-        states = now.states.at[1:].set(now.states[0] + jnp.cumsum(increments, axis=0))
-
-        change = (states - now.states)[1:].reshape(window, -1)
         allowed = tolerance * _noise_of_steps(sde, times[inside], times[inside + 1])
-        has_settled = jnp.sqrt(jnp.mean(change**2, axis=1)) <= allowed
-        settled = jnp.maximum(jnp.sum(jnp.cumprod(has_settled)), 1).astype(jnp.int32)
-        # New states at the far end of the window start from the last guess.
-        kept = jnp.minimum(jnp.arange(window + 1) + settled, window)
-        path = now.path
-        if path is not None:
-            path = lax.dynamic_update_slice_in_dim(path, states, now.begin, axis=0)
-        return Window(now.begin + settled, states[kept], now.rounds + 1, path)
+        return _next_window(now, increments, allowed)
 
     def solve(image_key):
         x = sde.prior_std * draw(image_key, 0)
@@ -105,6 +95,20 @@ def sample(
     elif denoise:
         x, nfe, rounds = ends.denoise(sde, score_fn, x, times[-1]), nfe + 1, rounds + 1
     return Samples(x, nfe, states, rounds)
+
+
+def _next_window(now: Window, increments: Array, allowed: Array) -> Window:
+    """The window after a round, which begins where the first state has not settled."""
+    states = now.states.at[1:].set(now.states[0] + jnp.cumsum(increments, axis=0))
+    change = (states - now.states)[1:].reshape(len(increments), -1)
+    has_settled = jnp.sqrt(jnp.mean(change**2, axis=1)) <= allowed
+    settled = jnp.maximum(jnp.sum(jnp.cumprod(has_settled)), 1).astype(jnp.int32)
+    # New states at the far end of the window start from the last guess.
+    kept = jnp.minimum(jnp.arange(len(states)) + settled, len(increments))
+    path = now.path
+    if path is not None:
+        path = lax.dynamic_update_slice_in_dim(path, states, now.begin, axis=0)
+    return Window(now.begin + settled, states[kept], now.rounds + 1, path)
 
 
 def _noise_of_steps(sde: SDE, t: Array, s: Array) -> Array:

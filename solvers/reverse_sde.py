@@ -67,7 +67,9 @@ def sample(
     method = SOLVERS[solver]
     log_snrs = sde.log_snr(jnp.array([sde.T, t_min]) if times is None else times)
 
-    stops = None if trajectory is None else sde.log_snr(trajectory)
+    stops = None
+    if trajectory is not None:
+        stops = jnp.clip(sde.log_snr(trajectory), log_snrs[0], log_snrs[-1])
     drift, noise = _drift_and_noise(sde, score_fn, t_min, eta, temperature)
 
     def solve(key, y):
