@@ -10,11 +10,12 @@ import jax
 
 def keep_programs() -> None:
     """Keeps them in the user's cache, or where the environment variable JAX_COMPILATION_CACHE_DIR
-    says; JAX_ENABLE_COMPILATION_CACHE=false keeps none.
+    says; JAX_ENABLE_COMPILATION_CACHE=false keeps none, and neither does a user without a home.
     """
-    if 'JAX_COMPILATION_CACHE_DIR' in os.environ:
+    # What it cannot find it leaves as it is.
+    home = os.path.expanduser(os.environ.get('XDG_CACHE_HOME') or '~/.cache')
+    if 'JAX_COMPILATION_CACHE_DIR' in os.environ or not os.path.isabs(home):
         return
-    home = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     jax.config.update(
         'jax_compilation_cache_dir', str(pathlib.Path(home, 'score_sde', _instructions()))
     )

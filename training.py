@@ -69,8 +69,22 @@ def create_optimizer(
     if warmup:
         ramp = optax.linear_schedule(lr / warmup, lr, max(warmup - 1, 1))
         schedule = optax.join_schedules([ramp, schedule], [warmup])
-    clip = optax.clip_by_global_norm(grad_clip) if grad_clip > 0 else optax.identity()
+    clip = clip_by_global_norm(grad_clip) if grad_clip > 0 else optax.identity()
     return optax.chain(clip, optax.adamw(schedule, beta1, beta2, eps, weight_decay=weight_decay))
+
+
+def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
+    """Scales a gradient whose norm is above `max_norm` down to it.
+
+    optax's makes a clipped gradient, and then chooses between the two: an update takes 1.7 times as
+    long with it (benchmarks/update.py).
+    """
+
+    def clip(updates, params):
+        scale = max_norm / jnp.maximum(optax.tree.norm(updates), max_norm)
+        return optax.tree.scale(scale, updates)
+
+    return optax.stateless(clip)
 
 
 def make_gradient(

@@ -38,3 +38,11 @@ def test_a_directory_that_is_named_stays(directory, monkeypatch, tmp_path):
     before = directory()
     compilation.keep_programs()
     assert directory() == before
+
+
+def test_a_user_without_a_home_keeps_nothing(directory, monkeypatch):
+    monkeypatch.delenv('XDG_CACHE_HOME', raising=False)
+    monkeypatch.setattr('os.path.expanduser', lambda path: path)
+    before = directory()
+    compilation.keep_programs()
+    assert directory() == before
