@@ -32,8 +32,8 @@ MAX_STEPS = 10_000
 # An adaptive solver's first step, in log signal-to-noise ratio: to guess one from derivatives costs
 # an evaluation, and the guess is so short that the next steps only grow.
 FIRST_STEP = 1.0
-# The share of the largest step whose error is expected to be accepted. A rejected step is as dear as
-# an accepted one, and the error of a network is not smooth enough for diffrax's 0.9.
+# The share that a step is of the longest whose error is expected to be accepted. A rejected step
+# costs as much as another, and a network's error is not smooth enough for diffrax's 0.9.
 SAFETY = 0.8
 
 
@@ -114,19 +114,21 @@ def solve(
 
     def solve_with(field, norm, y, args):
         log_snrs = sde.log_snr(ends if times is None else times)
-        first_step = FIRST_STEP * jnp.sign(log_snrs[-1] - log_snrs[0])
+        if times is None:
+            first_step = FIRST_STEP * jnp.sign(log_snrs[-1] - log_snrs[0])
+            controller = diffrax.PIDController(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
+        else:
+            first_step, controller = None, diffrax.StepTo(log_snrs)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(field),
             _create(method, rtol, atol, on_grid=times is not None),
             log_snrs[0],
             log_snrs[-1],
-            first_step if times is None else None,
+            first_step,
             y,
             args,
             saveat=diffrax.SaveAt(t1=True) if save is None else _save_at(sde, save, log_snrs),
-            stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
-            if times is None
-            else diffrax.StepTo(log_snrs),
+            stepsize_controller=controller,
             adjoint=diffrax.ForwardMode(),
             max_steps=MAX_STEPS,
         )

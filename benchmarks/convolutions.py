@@ -1,10 +1,11 @@
 """3x3 convolutions alone and their gradients, as shares of the rate of a matrix product.
 
-    python -m benchmarks.convolutions [--repeats 9]
+    python -m benchmarks.convolutions [--repeats 9] [--devices 1]
 
-Of the shapes that the published CIFAR-10 networks spend their time in, on one device: as they are
-here, and as two formulations by matrix products, nine of shifted images or one of all windows
-(im2col). It is the bound of what a network of them can reach.
+Of the shapes that the published CIFAR-10 networks spend their time in: as they are here, and as two
+formulations by matrix products, nine of shifted images or one of all windows (im2col). It is the
+bound of what a network of them can reach. Several devices share the images, and sum the gradients
+of kernels.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+import sharding
 from benchmarks import machine, networks
 from models import convolution
 
@@ -69,8 +71,8 @@ FORMS = {
 }
 
 
-def row(shape: tuple, repeats: int) -> str:
-    """The cells of a shape."""
+def row(shape: tuple, repeats: int, mesh: jax.sharding.Mesh) -> str:
+    """The cells of a shape, whose images are split over a mesh."""
     batch, size, channels, features = shape
     keys = jax.random.split(jax.random.key(0), 3)
     x, y = (
@@ -78,6 +80,7 @@ def row(shape: tuple, repeats: int) -> str:
         for key, depth in zip(keys[:2], (channels, features), strict=True)
     )
     w = jax.random.normal(keys[2], (3, 3, channels, features))
+    x, y, w = networks.place(mesh, (x, y), True) + networks.place(mesh, (w,), False)
     runs = {name: functools.partial(jax.jit(form), x, w, y) for name, form in FORMS.items()}
     # One after another: what the memory of a large one was is slow to be written anew.
     seconds = {name: networks.medians({name: run}, repeats)[name] for name, run in runs.items()}
@@ -91,12 +94,15 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--repeats', type=int, default=9)
+    parser.add_argument('--devices', type=int, default=1)
     args = parser.parse_args()
-    print(f'Medians of {args.repeats}; {machine.name()}\n')
+    sharding.use_cores(args.devices, data=args.devices)
+    mesh = sharding.create_mesh()
+    print(f'Medians of {args.repeats}, {args.devices} device(s); {machine.name()}\n')
     print('| images, channels | ' + ' | '.join(FORMS) + ' |')
     print('| --- ' * (len(FORMS) + 1) + '|')
     for shape in SHAPES:
-        print(f'| {row(shape, args.repeats)} |', flush=True)
+        print(f'| {row(shape, args.repeats, mesh)} |', flush=True)
 
 
 if __name__ == '__main__':
