@@ -29,8 +29,8 @@ from parameterization import ScoreFn
 from sde_lib import SDE
 
 MAX_STEPS = 10_000
-# An adaptive solver's first step, in log signal-to-noise ratio: to guess one from derivatives costs
-# an evaluation, and the guess is so short that the next steps only grow.
+# An adaptive solver's first step, in log signal-to-noise ratio. One guessed from derivatives is so
+# short at the data's end that the next steps only grow.
 FIRST_STEP = 1.0
 # The share that a step is of the longest whose error is expected to be accepted. A rejected step
 # costs as much as another, and a network's error is not smooth enough for diffrax's 0.9.
@@ -115,8 +115,7 @@ def solve(
     def solve_with(field, norm, y, args):
         log_snrs = sde.log_snr(ends if times is None else times)
         if times is None:
-            first_step = FIRST_STEP * jnp.sign(log_snrs[-1] - log_snrs[0])
-            controller = diffrax.PIDController(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
+            first_step, controller = _adaptive_steps(log_snrs, rtol, atol, norm)
         else:
             first_step, controller = None, diffrax.StepTo(log_snrs)
         solution = diffrax.diffeqsolve(
@@ -175,6 +174,12 @@ def _create(method: Method, rtol: float, atol: float, on_grid: bool) -> diffrax.
     accept = math.inf if on_grid else 0.1
     root_finder = SimplifiedNewton(rtol, atol, iterations=method.iterations, accept=accept)
     return method.solver(root_finder=root_finder)
+
+
+def _adaptive_steps(log_snrs: Array, rtol: float, atol: float, norm: Callable) -> tuple:
+    """The first step, and the controller of the others."""
+    first_step = FIRST_STEP * jnp.sign(log_snrs[-1] - log_snrs[0])
+    return first_step, diffrax.PIDController(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
 
 
 def _save_at(sde: SDE, save: Array, log_snrs: Array) -> diffrax.SaveAt:

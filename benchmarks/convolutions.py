@@ -80,7 +80,8 @@ def row(shape: tuple, repeats: int, mesh: jax.sharding.Mesh) -> str:
         for key, depth in zip(keys[:2], (channels, features), strict=True)
     )
     w = jax.random.normal(keys[2], (3, 3, channels, features))
-    x, y, w = networks.place(mesh, (x, y), True) + networks.place(mesh, (w,), False)
+    x, y = networks.place(mesh, (x, y), True)
+    w = networks.place(mesh, w, False)
     runs = {name: functools.partial(jax.jit(form), x, w, y) for name, form in FORMS.items()}
     # One after another: what the memory of a large one was is slow to be written anew.
     seconds = {name: networks.medians({name: run}, repeats)[name] for name, run in runs.items()}

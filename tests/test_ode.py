@@ -47,6 +47,17 @@ def test_adaptive_solvers_agree_and_count_their_evaluations(solver):
     assert int(drawn.nfe[0]) == len(calls)
 
 
+@pytest.mark.parametrize('ends', [(0.5, 0.52), (0.52, 0.5)])
+def test_a_solve_may_be_shorter_than_the_first_step_of_an_adaptive_solver(ends):
+    field = ode.velocity(SDE, mixture.example().score_fn(SDE))
+    assert abs(SDE.log_snr(ends[1]) - SDE.log_snr(ends[0])) < ode.FIRST_STEP / 2
+    solve = functools.partial(ode.solve, field, jnp.array([[1.0, -0.5]]), None, *ends, sde=SDE)
+    adaptive, nfe = solve(solver='dopri5', rtol=1e-4, atol=1e-4)
+    on_grid, _ = solve(solver='dopri5', rtol=0, atol=0, times=jnp.linspace(*ends, 9))
+    assert nfe.tolist() == [7]  # Of one step.
+    np.testing.assert_allclose(adaptive, on_grid, atol=1e-4)
+
+
 @pytest.mark.parametrize('solver', ['euler', 'tsit5', 'kvaerno4'])
 def test_solvers_take_a_grid_and_count_their_evaluations(solver):
     score_fn, calls = counting.counted(mixture.example().score_fn(SDE))
