@@ -1,4 +1,4 @@
-# make demo   train on digits, sample, measure: five minutes on two cores
+# make demo   train on digits, sample, measure: five to eight minutes on two cores
 # make test   the fast tests: some six minutes
 # make test-slow   the others: another four
 # make lint   style and formatting
