@@ -63,7 +63,8 @@ def log_prob(
 
     `divergence` is 'exact', 'rademacher' or 'gaussian'; an image's probes depend on its key alone.
     Each image has its own step sizes, or with `per_image=False` the batch has one. An evaluation in
-    `nfe` gives the velocity and its directional derivatives along all probes.
+    `nfe` gives the velocity and its directional derivatives along all probes; with dopri5 one in a
+    step gives the velocity alone.
     """
     draw_probes = choose(PROBES, divergence, 'eval.divergence')
     probes = jax.vmap(lambda key: draw_probes(key, num_probes, x.shape[1:]))(image_keys)
@@ -73,6 +74,9 @@ def log_prob(
         v, products = _directional_derivatives(lambda x: velocity(t, x, None), state[0], probes)
         estimates = jnp.sum((probes * products).reshape(len(probes), -1), axis=1)
         return v, estimates.sum(keepdims=True) if divergence == 'exact' else estimates
+
+    def without_divergence(t, state, probes):
+        return velocity(t, state[0], None), jnp.zeros_like(state[1])
 
     num_estimates = 1 if divergence == 'exact' else num_probes
     state = x, jnp.zeros((x.shape[0], num_estimates))
@@ -87,6 +91,7 @@ def log_prob(
         rtol=rtol,
         atol=atol,
         per_image=per_image,
+        light=without_divergence,
     )
     by_probe = sde.prior_log_prob(latent)[:, None] + gained
     return LogProb(

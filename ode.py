@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Float, Int
 
+import quadratures
 from choices import InputError, choose
 from parameterization import ScoreFn
 from sde_lib import SDE
@@ -92,6 +93,7 @@ def solve(
     rtol: float,
     atol: float,
     per_image: bool = True,
+    light: Callable | None = None,
     times: Float[Array, 'times'] | None = None,
     save: Float[Array, 'saved'] | None = None,
 ) -> tuple[Any, Int[Array, 'batch']]:
@@ -105,27 +107,35 @@ def solve(
 
     Without `per_image` the batch has one error norm, over all of it, and one step size, as
     published: it takes fewer evaluations than the slowest member, whose errors are averaged away.
+
+    `light` is a cheaper velocity for a y with quadratures, on which no velocity depends: it may
+    leave theirs out. It stands in at stages that give them no weight: see quadratures.py.
     """
     method = choose(SOLVERS, solver, 'solver')
     check(solver, per_image=per_image, on_grid=times is not None, field='solver')
     ends = jnp.array([t0, t1])
+    fields = [_in_log_snr(v, sde, ends) for v in (velocity, light) if v is not None]
+    if not per_image:
+        fields = [jax.vmap(field, (None, 0, 0)) for field in fields]
+    has_light_stages = light is not None and method.solver is diffrax.Dopri5
+    if has_light_stages:
+        method = method._replace(solver=quadratures.Dopri5)
+        fields = [quadratures.branching(*fields)]
 
-    velocity_in_log_snr = _in_log_snr(velocity, sde, ends)
-
-    def solve_with(field, norm, y, args):
+    def solve_with(norm, y, args):
         log_snrs = sde.log_snr(ends if times is None else times)
         if times is None:
             first_step, controller = _adaptive_steps(log_snrs, rtol, atol, norm)
         else:
             first_step, controller = None, diffrax.StepTo(log_snrs)
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
+            diffrax.ODETerm(fields[0]),
             _create(method, rtol, atol, on_grid=times is not None),
             log_snrs[0],
             log_snrs[-1],
             first_step,
             y,
-            args,
+            (args, jnp.array(False)) if has_light_stages else args,
             saveat=diffrax.SaveAt(t1=True) if save is None else _save_at(sde, save, log_snrs),
             stepsize_controller=controller,
             adjoint=diffrax.ForwardMode(),
@@ -135,9 +145,8 @@ def solve(
         return ys, method.per_step * solution.stats['num_steps'] + method.first
 
     if per_image:
-        return jax.vmap(functools.partial(solve_with, velocity_in_log_snr, _largest_rms))(y0, args)
-    of_batch = jax.vmap(velocity_in_log_snr, (None, 0, 0))
-    ys, nfe = solve_with(of_batch, optimistix.rms_norm, y0, args)
+        return jax.vmap(functools.partial(solve_with, _largest_rms))(y0, args)
+    ys, nfe = solve_with(optimistix.rms_norm, y0, args)
     size = len(jax.tree.leaves(y0)[0])
     return ys if save is None else _swap_leading(ys), jnp.full(size, nfe)
 

@@ -50,7 +50,7 @@ LAYERS = [
     {'ode', 'keys', 'mixtures', 'measurements', 'files', 'processes', 'compilation'},
     {'parameterization'},
     {'sde_lib'},
-    {'choices'},
+    {'choices', 'quadratures'},
 ]
 # Within a layer these, and only these, import each other.
 BESIDE = {

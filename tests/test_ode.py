@@ -58,6 +58,29 @@ def test_a_solve_may_be_shorter_than_the_first_step_of_an_adaptive_solver(ends):
     np.testing.assert_allclose(adaptive, on_grid, atol=1e-4)
 
 
+@pytest.mark.parametrize('per_image', [True, False])
+@pytest.mark.parametrize('ends', [(T_MIN, 1), (1, T_MIN)])
+def test_a_quadrature_is_left_out_where_dopri5_gives_it_no_weight(ends, per_image):
+    """Once a step, whatever stands there in its place."""
+    score_fn = mixture.example().score_fn(SDE)
+    counted_fn, light_calls = counting.counted(score_fn)
+
+    def velocity(t, state, args):
+        return ode.velocity(SDE, score_fn)(t, state[0], None), jnp.sum(state[0] ** 2)
+
+    def light(t, state, args):
+        return ode.velocity(SDE, counted_fn)(t, state[0], None), 1e6
+
+    state = jnp.array([[2.0, 1.0]]), jnp.zeros(1)
+    options = {'sde': SDE, 'solver': 'dopri5', 'rtol': 1e-4, 'atol': 1e-4, 'per_image': per_image}
+    solve = functools.partial(ode.solve, velocity, state, None, *ends, **options)
+    expected, expected_nfe = solve()
+    found, nfe = jax.block_until_ready(solve(light=light))
+    assert nfe.tolist() == expected_nfe.tolist()
+    assert len(light_calls) == nfe[0] // 6
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3), found, expected)
+
+
 @pytest.mark.parametrize('solver', ['euler', 'tsit5', 'kvaerno4'])
 def test_solvers_take_a_grid_and_count_their_evaluations(solver):
     score_fn, calls = counting.counted(mixture.example().score_fn(SDE))
