@@ -2,6 +2,7 @@
 
 import pathlib
 import platform
+import resource
 
 import jax
 
@@ -13,3 +14,8 @@ def name() -> str:
     models = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
     processor = f'{len(models)} cores of {models[0]}' if models else platform.processor()
     return f'{processor} (Python {platform.python_version()}, jax {jax.__version__})'
+
+
+def peak_memory() -> int:
+    """Bytes of physical memory that this process has held at most, that of compilation included."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

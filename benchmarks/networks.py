@@ -2,6 +2,8 @@
 
     python -m benchmarks.networks [--repeats 5] [--only 'VE, nf = 32' ...]
 
+The cases are the CIFAR-10 networks, and the demo's on digits.
+
 Each network is compiled twice with the same parameters: as it is here, and as the published code
 formulates it (published_network.py); their outputs are compared first. Then they take turns, so
 that the ratios hold on a busy machine too. A training step is all of it: augmentation, loss,
@@ -31,16 +33,17 @@ import sharding
 import training
 from benchmarks import machine, published_network
 
-PIXELS = 32
 WIDE = {'nf': 128}, 4
 NARROW = {'nf': 32}, 16
 VE, VP = 'configs.ve.cifar10_ncsnpp_continuous', 'configs.vp.cifar10_ddpmpp_continuous'
+MNIST = 'configs.vp.mnist_ddpmpp'
 # Name: module of the config, what changes in config.model, batch.
 CASES = {
     'NCSN++ (VE), nf = 32, batch 16': (VE, *NARROW),
     'DDPM++ (VP), nf = 32, batch 16': (VP, *NARROW),
     'NCSN++ (VE), nf = 128, batch 4': (VE, *WIDE),
     'DDPM++ (VP), nf = 128, batch 4': (VP, *WIDE),
+    'MNIST (VP), nf = 16, batch 64': (MNIST, {}, 64),
 }
 
 
@@ -84,8 +87,14 @@ def repeating(step, state, batch):
     return run
 
 
-def programs(module: str, fields: dict, batch: int, names: Iterable[str]) -> dict[str, dict]:
-    """Forward pass and training step of these formulations."""
+def programs(
+    module: str,
+    fields: dict,
+    batch: int,
+    names: Iterable[str],
+    parts: Iterable[str] = ('forward', 'step'),
+) -> dict[str, dict]:
+    """Forward pass and training step of these formulations, or one of the two."""
     config = importlib.import_module(module).get_config()
     config.model.update(fields)
     config.training.batch_size = batch
@@ -97,7 +106,7 @@ def programs(module: str, fields: dict, batch: int, names: Iterable[str]) -> dic
     optimizer, fields = experiment.create_optimizer(config), config.optim
     step = training.make_step(gradient, optimizer, fields.ema_rate, fields.ema_warmup)
     rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (batch, PIXELS, PIXELS, 3)).astype(np.uint8)
+    pixels = rng.integers(0, 256, (batch, *model.image_shape)).astype(np.uint8)
     x = rng.normal(size=pixels.shape).astype(np.float32)
     t = np.linspace(0.1, 1, batch, dtype=np.float32)
 
@@ -114,12 +123,13 @@ def programs(module: str, fields: dict, batch: int, names: Iterable[str]) -> dic
         context, placed = FORMULATIONS[name]
         mesh = sharding.create_mesh() if placed else None
         put = functools.partial(place, mesh)
+        arguments = {
+            'forward': lambda put=put: (forward, put(params, False), put(x, True), put(t, True)),
+            'step': lambda put=put: (step, put(state(), False), {'image': put(pixels, True)}),
+        }
         with context():
             found[name] = {
-                'forward': compiled(forward, put(params, False), put(x, True), put(t, True)),
-                'step': compiled(
-                    step, put(state(), False), {'image': put(pixels, True)}, repeated=True
-                ),
+                part: compiled(*arguments[part](), repeated=part == 'step') for part in parts
             }
     return found
 

@@ -1,0 +1,79 @@
+"""How fast images are read: batches of `datasets.batches`, from memory and from files.
+
+    python -m benchmarks.inputs [--repeats 5] [--seconds 2]
+
+The images are random pixels, which no PNG compresses: files are as large and as slow to decode as
+they get. Small data sets are kept in memory once they are decoded (`datasets.CACHE_BYTES`), so that
+files are decoded in the first epoch alone; the last column is that of later ones.
+"""
+
+import argparse
+import pathlib
+import statistics
+import tempfile
+import time
+
+import numpy as np
+from PIL import Image
+
+import datasets
+from benchmarks import machine
+
+BATCH = 128
+# Images, their side in the file, and the side that they are read at.
+CASES = {
+    'npz, 32x32': (20_000, 32, 32),
+    'PNG files, 32x32': (4_000, 32, 32),
+    'PNG files, 256x256 to 64x64': (1_500, 256, 64),
+}
+
+
+def write(path: pathlib.Path, num: int, size: int, is_npz: bool) -> str:
+    """Random images; the source of `datasets.load` that they are."""
+    rng = np.random.default_rng(0)
+    if is_npz:
+        np.savez(path / 'images.npz', images=rng.integers(0, 256, (num, size, size, 3), np.uint8))
+        return f'npz:{path / "images.npz"}'
+    for i in range(num):
+        pixels = rng.integers(0, 256, (size, size, 3), np.uint8)
+        Image.fromarray(pixels).save(path / f'{i:05d}.png')
+    return f'folder:{path}'
+
+
+def rate(images: datasets.Images, num_batches: int) -> float:
+    """Images a second of the first batches of an epoch, beginning with nothing read ahead."""
+    stream = datasets.batches(images, BATCH, seed=0)
+    start = time.perf_counter()
+    for _ in range(num_batches):
+        next(stream)
+    return num_batches * BATCH / (time.perf_counter() - start)
+
+
+def measure(name: str, repeats: int, seconds: float) -> str:
+    """Images a second in the first epoch and in later ones."""
+    num, stored, size = CASES[name]
+    with tempfile.TemporaryDirectory() as directory:
+        source = write(pathlib.Path(directory), num, stored, name.startswith('npz'))
+        first, later = [], []
+        for _ in range(repeats):
+            images = datasets.load(source, 'train', (size, size), 3)
+            first.append(rate(images, len(images) // BATCH))
+            # As long as the readers need to be all at work.
+            later.append(rate(images, max(1, round(seconds * first[-1] / BATCH))))
+    return ' | '.join(f'{statistics.median(rates):,.0f}' for rates in (first, later))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--repeats', type=int, default=5)
+    parser.add_argument('--seconds', type=float, default=2.0)
+    args = parser.parse_args()
+    print(f'Batches of {BATCH}, medians of {args.repeats}; {machine.name()}\n')
+    print('| images | images a second, first epoch | later |\n' + '| --- ' * 3 + '|')
+    for name in CASES:
+        print(f'| {name} | {measure(name, args.repeats, args.seconds)} |', flush=True)
+
+
+if __name__ == '__main__':
+    main()
