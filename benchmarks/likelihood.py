@@ -1,6 +1,7 @@
 """The log-likelihood of 32 digits: our program against the published algorithm, in one process.
 
     python -m benchmarks.likelihood [--workdir runs/vp] [--tolerance 1e-5] [--repeats 3]
+        [--only 'published, one device' 'ours, dopri5, one step size']
 
 The published algorithm is written anew here: SciPy's RK45 on the host, over the flattened batch in
 float64 with one error norm for all of it, in time t, drift and divergence by two compiled functions
@@ -126,18 +127,21 @@ def main() -> None:
     parser.add_argument('--workdir', type=pathlib.Path)
     parser.add_argument('--tolerance', type=float, default=1e-5)
     parser.add_argument('--repeats', type=int, default=3)
+    parser.add_argument('--only', nargs='+', help='rows; default: all')
     args = parser.parse_args()
 
     sharding.use_cores(BATCH)
     config = mnist_ddpmpp.get_config()
     model = experiment.create_experiment(config)
     ways, x = contestants(config, model, args.workdir, args.tolerance)
+    ways = {name: ways[name] for name in args.only or ways}
     results, seconds = timed(ways, x, args.repeats)
     print(
         f'{BATCH} digits, tolerance {args.tolerance:g}, {jax.device_count()} devices, medians of '
         f'{args.repeats}; {machine.name()}\n'
     )
-    print_table(results, seconds, list(ways)[:2], model, x[0].size)
+    references = [name for name in ways if name.startswith('published')]
+    print_table(results, seconds, references, model, x[0].size)
 
 
 def contestants(config, model, workdir, tolerance):
