@@ -325,7 +325,7 @@ def evaluation() -> dict:
         'importance_weighted': False,  # the tighter bound from all dequantisations; two probes
         'variational_draws': 8,  # times of the variational bound, two evaluations each; 0: none
         'round_trip': False,  # encode and decode the images, and report the error
-        'solver': 'tsit5',
+        'solver': 'dopri5',  # as published; or another of sampling.solver
         'rtol': 1e-5,
         'atol': 1e-5,
         'per_image_steps': True,  # otherwise one step size for a batch, as published
