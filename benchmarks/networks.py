@@ -43,7 +43,7 @@ CASES = {
     'DDPM++ (VP), nf = 32, batch 16': (VP, *NARROW),
     'NCSN++ (VE), nf = 128, batch 4': (VE, *WIDE),
     'DDPM++ (VP), nf = 128, batch 4': (VP, *WIDE),
-    'MNIST (VP), nf = 16, batch 64': (MNIST, {}, 64),
+    'MNIST (VP), nf = 16, batch 32': (MNIST, {}, 32),
 }
 
 

@@ -1,12 +1,13 @@
-"""Convolution as two bilinear primitives that are each other's transposes, fast inside loops too.
+"""Convolution and its gradients as three bilinear primitives, fast inside loops too.
 
     conv2d            y[b, i, j, o] = sum over u, v, c of  x[b, i + u, j + v, c] w[u, v, c, o]
+    input_gradient    x[b, i + u, j + v, c] += y[b, i, j, o] w[u, v, c, o]
     weight_gradient   w[u, v, c, o] = sum over b, i, j of  x[b, i + u, j + v, c] y[b, i, j, o]
 
-for `x` padded with zeros. The gradients that JAX derives for its own convolution run many times
-slower on XLA's CPU backend inside the body of a loop, which is where a scanned training step lives:
-only plain NHWC convolutions are fast there. The two primitives are lowered to nothing else, and as
-the transposes of each are conv2d and weight_gradient again, so are derivatives of any order.
+for `x` padded with zeros. They are the derivatives of one trilinear form, and so the transposes of
+each are the other two. The gradients that JAX derives for its own convolution run many times slower
+on XLA's CPU backend inside the body of a loop, which is where a scanned training step lives: only
+plain NHWC convolutions are fast there, and products. The primitives are lowered to nothing else.
 """
 
 import functools
@@ -16,6 +17,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -116,10 +118,8 @@ def weight_gradient(x: Image, y: Output, padding: Padding) -> Kernel:
 
 
 def input_gradient(y: Output, w: Kernel, padding: Padding) -> Float[Array, 'batch _ _ _']:
-    """The gradient of sum(y * conv2d(x, w, padding)) with respect to `x`: `y` with `w` flipped."""
-    sizes = zip(w.shape[:2], padding, strict=True)
-    padding = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
-    return conv2d(y, w[::-1, ::-1].swapaxes(2, 3), padding)
+    """The gradient of sum(y * conv2d(x, w, padding)) with respect to `x`."""
+    return input_gradient_p.bind(y, w, padding=padding)
 
 
 def _pads(x, w, stride, padding):
@@ -138,7 +138,42 @@ def _convolve(x, w, *, padding, dimensions=('NHWC', 'HWIO', 'NHWC')):
 
 
 def _pad(x, padding):
+    """Zeros around images, or, where a padding is negative, less of them."""
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
+
+
+def _convolve_turned(y, w, *, padding):
+    """`input_gradient` as a convolution of `y`, with `w` flipped and its channels exchanged."""
+    sizes = zip(w.shape[:2], padding, strict=True)
+    padding = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
+    return _convolve(y, w[::-1, ::-1].swapaxes(2, 3), padding=padding)
+
+
+def _spread(y, w, *, padding):
+    """The same as a product, if `w` is so large that turning it takes long.
+
+    It has what each pixel of `y` gives to its window of `x`, whose overlaps are then added up.
+    """
+    if not _is_large(w.size, w.shape[:2], y):
+        return _convolve_turned(y, w, padding=padding)
+    product = functools.partial(lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())))
+    given = product(y.reshape(-1, y.shape[-1]), w.reshape(-1, w.shape[-1]))
+    given = given.reshape(*y.shape[:3], *w.shape[:3])
+    taps = _shifts(w.shape[:2], padding)
+    return sum(_pad(given[:, :, :, u, v], [(-n, -m) for n, m in pads]) for (u, v), pads in taps)
+
+
+def _is_large(kernel_elements, kernel_shape, images):
+    """Whether a CPU is faster with both gradients as products: those of kernels much larger than
+    the images, and of kernels of one pixel with many channels."""
+    return kernel_elements > (2**14 if kernel_shape == (1, 1) else 4 * images.size)
+
+
+def _shifts(kernel_shape, padding):
+    """The taps of a kernel, with the padding that brings what each meets to the output's pixels."""
+    for tap in np.ndindex(*kernel_shape):
+        sizes = zip(tap, kernel_shape, padding, strict=True)
+        yield tap, [(low - u, high - (k - 1 - u)) for u, k, (low, high) in sizes]
 
 
 def _correlate(x, y, *, padding):
@@ -147,11 +182,16 @@ def _correlate(x, y, *, padding):
 
 
 def _correlate_in_parts(x, y, *, padding, shards=1):
-    """The same, as a sum of plain convolutions whose kernels (images of `y`) fit the cache.
+    """The same, as a sum of plain convolutions whose kernels (images of `y`) fit the cache, or, of
+    a large `w`, as one product.
 
     Parts are multiples of `shards`, if the batch is: then each device has its share of every part.
     """
     batch, dtype = x.shape[0], jnp.promote_types(x.dtype, jnp.float32)
+    sizes = zip(x.shape[1:3], y.shape[1:3], padding, strict=True)
+    kernel_shape = tuple(n + sum(pads) - m + 1 for n, m, pads in sizes)
+    if _is_large(math.prod(kernel_shape) * x.shape[3] * y.shape[3], kernel_shape, y):
+        return _correlate_windows(x, y, kernel_shape, padding)
     fitting = CACHED_BYTES * batch * shards // (y.size * y.dtype.itemsize)
     least = shards if batch % shards == 0 else 1
     sizes = [n for n in range(least, batch + 1, least) if batch % n == 0]
@@ -177,6 +217,13 @@ def _correlate_in_parts(x, y, *, padding, shards=1):
         zeros = jnp.zeros_like(jax.eval_shape(part, 0))
         total = lax.fori_loop(0, batch // size, lambda i, total: total + part(i), zeros)
     return total.transpose(1, 2, 0, 3).astype(x.dtype)
+
+
+def _correlate_windows(x, y, kernel_shape, padding):
+    windows = jnp.stack([_pad(x, pads) for _, pads in _shifts(kernel_shape, padding)], 3)
+    rows = windows.reshape(-1, windows.shape[3] * windows.shape[4]), y.reshape(-1, y.shape[-1])
+    w = lax.dot_general(*rows, dimension_numbers=(((0,), (0,)), ((), ())))
+    return w.reshape(*kernel_shape, x.shape[3], y.shape[3])
 
 
 def _lower_in_parts(context, x, y, *, padding):
@@ -228,6 +275,8 @@ def _define(primitive, plain, transposes, joins):
 
 
 conv2d_p = Primitive('conv2d')
+input_gradient_p = Primitive('conv2d_input_gradient')
+weight_gradient_p = Primitive('conv2d_weight_gradient')
 _define(
     conv2d_p,
     plain=_convolve,
@@ -237,8 +286,15 @@ _define(
     ),
     joins=((0, 0), (3, 3)),
 )
-
-weight_gradient_p = Primitive('conv2d_weight_gradient')
+_define(
+    input_gradient_p,
+    plain=_convolve_turned,
+    transposes=(
+        lambda x, y, w, *, padding: conv2d(x, w, padding),
+        lambda x, y, w, *, padding: weight_gradient(x, y, padding),
+    ),
+    joins=((0, 0), (2, 3)),
+)
 _define(
     weight_gradient_p,
     plain=_correlate,
@@ -248,4 +304,6 @@ _define(
     ),
     joins=((3, 2), (3, 3)),
 )
+lower_spread = mlir.lower_fun(_spread, multiple_results=False)
+mlir.register_lowering(input_gradient_p, lower_spread, platform='cpu')
 mlir.register_lowering(weight_gradient_p, _lower_in_parts, platform='cpu')

@@ -43,6 +43,27 @@ def test_values_and_derivatives_agree(padding, size):
     assert_close(jax.jvp(ours, (X, w), (X + 1, w - 1)), jax.jvp(theirs, (X, w), (X + 1, w - 1)))
 
 
+@pytest.mark.parametrize('padding', PADDINGS)
+@pytest.mark.parametrize('size', [1, 2, 3])
+def test_gradients_of_large_kernels_agree(padding, size):
+    """By products: there is no convolution in their programs."""
+    channels = 64 if size > 1 else 512
+    x = jax.random.normal(jax.random.key(5), (2, 3, 4, channels))
+    w = jax.random.normal(jax.random.key(6), (size, size, channels, 48))
+    y = jax.random.normal(jax.random.key(7), reference(x, w, padding).shape)
+    pads = convolution._pads(x, w, 1, padding)
+    _, gradients = jax.vjp(lambda x, w: reference(x, w, padding), x, w)
+    for function, args, expected in zip(
+        (convolution.input_gradient, convolution.weight_gradient),
+        ((y, w), (x, y)),
+        gradients(y),
+        strict=True,
+    ):
+        program = jax.jit(functools.partial(function, padding=pads))
+        assert 'stablehlo.convolution' not in program.lower(*args).as_text()
+        assert_close(program(*args), expected)
+
+
 @pytest.mark.parametrize('first', [jax.grad, jax.jacfwd])
 def test_second_derivatives_agree(first):
     def second(function):
