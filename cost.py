@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Var
 
-from models.convolution import conv2d_p, weight_gradient_p
+from models.convolution import conv2d_p, input_gradient_p, weight_gradient_p
 
 
 class Step(NamedTuple):
@@ -123,6 +123,8 @@ def _lax_convolution(a, b, out, params):
 # From the shapes of two operands and the output, and the parameters of an equation.
 MULTIPLY_ADDS = {
     conv2d_p: lambda x, w, y, params: math.prod(y) * math.prod(w[:3]),
+    # As a convolution, which it is on accelerators; as products it has those of conv2d.
+    input_gradient_p: lambda y, w, x, params: math.prod(x) * math.prod(w) // w[2],
     weight_gradient_p: lambda x, y, w, params: math.prod(y) * math.prod(w[:3]),
     lax.dot_general_p: _product,
     lax.conv_general_dilated_p: _lax_convolution,
