@@ -2,9 +2,9 @@
 
     python -m benchmarks [--workdir runs/vp] > tables.md
 
-An hour and a half on two cores, which should have nothing else to do. The workdir is that of a trained
-`configs/vp/mnist_ddpmpp.py`, as `make demo` leaves it in runs/demo; without one, networks that are
-sampled have initial parameters, with noise on them.
+An hour and a half on two cores, which should have nothing else to do. The workdir is that of a
+trained `configs/vp/mnist_ddpmpp.py`, as `make demo` leaves it in runs/demo; without one, networks
+that are sampled have initial parameters, with noise on them.
 """
 
 import argparse
