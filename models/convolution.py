@@ -156,11 +156,18 @@ def _spread(y, w, *, padding):
     """
     if not _is_large(w.size, w.shape[:2], y):
         return _convolve_turned(y, w, padding=padding)
-    product = functools.partial(lax.dot_general, dimension_numbers=(((1,), (1,)), ((), ())))
-    given = product(y.reshape(-1, y.shape[-1]), w.reshape(-1, w.shape[-1]))
+    given = _product(y.reshape(-1, y.shape[-1]), w.reshape(-1, w.shape[-1]), axis=1)
     given = given.reshape(*y.shape[:3], *w.shape[:3])
     taps = _shifts(w.shape[:2], padding)
-    return sum(_pad(given[:, :, :, u, v], [(-n, -m) for n, m in pads]) for (u, v), pads in taps)
+    parts = (_pad(given[:, :, :, u, v], [(-n, -m) for n, m in pads]) for (u, v), pads in taps)
+    return sum(parts).astype(y.dtype)
+
+
+def _product(a, b, axis):
+    """Sums over `axis` of both matrices, in no less than float32."""
+    dimensions = ((axis,), (axis,)), ((), ())
+    dtype = jnp.promote_types(a.dtype, jnp.float32)
+    return lax.dot_general(a, b, dimensions, preferred_element_type=dtype)
 
 
 def _is_large(kernel_elements, kernel_shape, images):
@@ -182,16 +189,11 @@ def _correlate(x, y, *, padding):
 
 
 def _correlate_in_parts(x, y, *, padding, shards=1):
-    """The same, as a sum of plain convolutions whose kernels (images of `y`) fit the cache, or, of
-    a large `w`, as one product.
+    """The same, as a sum of plain convolutions whose kernels (images of `y`) fit the cache.
 
     Parts are multiples of `shards`, if the batch is: then each device has its share of every part.
     """
     batch, dtype = x.shape[0], jnp.promote_types(x.dtype, jnp.float32)
-    sizes = zip(x.shape[1:3], y.shape[1:3], padding, strict=True)
-    kernel_shape = tuple(n + sum(pads) - m + 1 for n, m, pads in sizes)
-    if _is_large(math.prod(kernel_shape) * x.shape[3] * y.shape[3], kernel_shape, y):
-        return _correlate_windows(x, y, kernel_shape, padding)
     fitting = CACHED_BYTES * batch * shards // (y.size * y.dtype.itemsize)
     least = shards if batch % shards == 0 else 1
     sizes = [n for n in range(least, batch + 1, least) if batch % n == 0]
@@ -219,16 +221,20 @@ def _correlate_in_parts(x, y, *, padding, shards=1):
     return total.transpose(1, 2, 0, 3).astype(x.dtype)
 
 
-def _correlate_windows(x, y, kernel_shape, padding):
-    windows = jnp.stack([_pad(x, pads) for _, pads in _shifts(kernel_shape, padding)], 3)
-    rows = windows.reshape(-1, windows.shape[3] * windows.shape[4]), y.reshape(-1, y.shape[-1])
-    w = lax.dot_general(*rows, dimension_numbers=(((0,), (0,)), ((), ())))
-    return w.reshape(*kernel_shape, x.shape[3], y.shape[3])
+def _correlate_by_size(x, y, *, padding, shards=1):
+    """The same by the faster way: in parts, or, if `w` is large, as a product with all windows."""
+    sizes = zip(x.shape[1:3], y.shape[1:3], padding, strict=True)
+    shape = *(n + sum(pads) - m + 1 for n, m, pads in sizes), x.shape[3], y.shape[3]
+    if not _is_large(math.prod(shape), shape[:2], y):
+        return _correlate_in_parts(x, y, padding=padding, shards=shards)
+    windows = jnp.stack([_pad(x, pads) for _, pads in _shifts(shape[:2], padding)], 3)
+    w = _product(windows.reshape(-1, math.prod(shape[:3])), y.reshape(-1, shape[3]), axis=0)
+    return w.reshape(shape).astype(x.dtype)
 
 
-def _lower_in_parts(context, x, y, *, padding):
+def _lower_by_size(context, x, y, *, padding):
     shards = getattr(context.module_context.axis_context, 'num_devices', None) or 1
-    lower = mlir.lower_fun(_correlate_in_parts, multiple_results=False)
+    lower = mlir.lower_fun(_correlate_by_size, multiple_results=False)
     return lower(context, x, y, padding=padding, shards=shards)
 
 
@@ -304,6 +310,7 @@ _define(
     ),
     joins=((3, 2), (3, 3)),
 )
-lower_spread = mlir.lower_fun(_spread, multiple_results=False)
-mlir.register_lowering(input_gradient_p, lower_spread, platform='cpu')
-mlir.register_lowering(weight_gradient_p, _lower_in_parts, platform='cpu')
+mlir.register_lowering(
+    input_gradient_p, mlir.lower_fun(_spread, multiple_results=False), platform='cpu'
+)
+mlir.register_lowering(weight_gradient_p, _lower_by_size, platform='cpu')

@@ -64,6 +64,22 @@ def test_gradients_of_large_kernels_agree(padding, size):
         assert_close(program(*args), expected)
 
 
+def test_products_of_bfloat16_are_summed_in_float32():
+    """Of an exact sum rounded once, nearly all values are the nearest."""
+    x, w, y = (
+        jax.random.normal(jax.random.key(i), shape, jnp.bfloat16)
+        for i, shape in enumerate([(2, 3, 4, 64), (3, 3, 64, 48), (2, 3, 4, 48)])
+    )
+    pads = convolution._pads(x, w, 1, 'SAME')
+    for function, args in zip(
+        (convolution.input_gradient, convolution.weight_gradient), ((y, w), (x, y)), strict=True
+    ):
+        found = function(*args, pads)
+        exact = function(*(a.astype(jnp.float32) for a in args), pads)
+        assert found.dtype == jnp.bfloat16
+        assert np.mean(found == exact.astype(jnp.bfloat16)) > 0.99
+
+
 @pytest.mark.parametrize('first', [jax.grad, jax.jacfwd])
 def test_second_derivatives_agree(first):
     def second(function):
