@@ -42,6 +42,7 @@ class Method(NamedTuple):
     """A solver of diffrax, its evaluations a step, and those besides in the first step.
 
     `adaptive`: it estimates its error. `iterations` are those of the root finder of implicit ones.
+    `telling` is the same solver for a velocity of `quadratures.branching`, if it has one.
     """
 
     solver: Callable
@@ -49,6 +50,7 @@ class Method(NamedTuple):
     first: int = 0
     adaptive: bool = True
     iterations: int = 0
+    telling: Callable | None = None
 
 
 class SimplifiedNewton(diffrax.VeryChord):
@@ -117,17 +119,13 @@ def solve(
     fields = [_in_log_snr(v, sde, ends) for v in (velocity, light) if v is not None]
     if not per_image:
         fields = [jax.vmap(field, (None, 0, 0)) for field in fields]
-    has_light_stages = light is not None and method.solver is diffrax.Dopri5
-    if has_light_stages:
-        method = method._replace(solver=quadratures.Dopri5)
+    if light is not None and method.telling:
+        method = method._replace(solver=method.telling)
         fields = [quadratures.branching(*fields)]
 
     def solve_with(norm, y, args):
         log_snrs = sde.log_snr(ends if times is None else times)
-        if times is None:
-            first_step, controller = _adaptive_steps(log_snrs, rtol, atol, norm)
-        else:
-            first_step, controller = None, diffrax.StepTo(log_snrs)
+        first_step, controller = _steps(log_snrs, times is not None, rtol, atol, norm)
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(fields[0]),
             _create(method, rtol, atol, on_grid=times is not None),
@@ -135,7 +133,7 @@ def solve(
             log_snrs[-1],
             first_step,
             y,
-            (args, jnp.array(False)) if has_light_stages else args,
+            args,
             saveat=diffrax.SaveAt(t1=True) if save is None else _save_at(sde, save, log_snrs),
             stepsize_controller=controller,
             adjoint=diffrax.ForwardMode(),
@@ -185,8 +183,10 @@ def _create(method: Method, rtol: float, atol: float, on_grid: bool) -> diffrax.
     return method.solver(root_finder=root_finder)
 
 
-def _adaptive_steps(log_snrs: Array, rtol: float, atol: float, norm: Callable) -> tuple:
+def _steps(log_snrs: Array, on_grid: bool, rtol: float, atol: float, norm: Callable) -> tuple:
     """The first step, and the controller of the others."""
+    if on_grid:
+        return None, diffrax.StepTo(log_snrs)
     first_step = FIRST_STEP * jnp.sign(log_snrs[-1] - log_snrs[0])
     return first_step, diffrax.PIDController(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
 
@@ -211,7 +211,7 @@ SOLVERS = {
     'reversible_heun': Method(diffrax.ReversibleHeun, 1, 1),
     'bosh3': Method(diffrax.Bosh3, 3, 1),
     'tsit5': Method(diffrax.Tsit5, 6, 1),
-    'dopri5': Method(diffrax.Dopri5, 6, 1),
+    'dopri5': Method(diffrax.Dopri5, 6, 1, telling=quadratures.Dopri5),
     'dopri8': Method(diffrax.Dopri8, 13, 1),
     # One evaluation for the error estimate, one with derivatives for the Jacobian.
     'implicit_euler': Method(diffrax.ImplicitEuler, 4, iterations=2),

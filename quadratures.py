@@ -7,6 +7,7 @@ divergence need not be computed.
 """
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import diffrax
 import jax.numpy as jnp
@@ -23,6 +24,13 @@ class Dopri5(diffrax.Dopri5):
         return super().step(telling, t0, t1, y0, args, solver_state, made_jump)
 
 
+class _Told(NamedTuple):
+    """The `args` of a velocity, and whether its quadratures have no weight."""
+
+    args: Any
+    is_light: Bool[Array, '']
+
+
 class _Telling(diffrax.AbstractTerm):
     """A term of a step of Dopri5, of whose stages the second alone is at a fifth of it."""
 
@@ -34,7 +42,7 @@ class _Telling(diffrax.AbstractTerm):
         size = self.t1 - self.t0
         # In shorter steps a fifth is lost in rounding.
         is_second = (jnp.abs(t - self.t0 - size / 5) < 0.05 * size) & (size > 1e-3)
-        return self.term.vf(t, y, (args[0], is_second))
+        return self.term.vf(t, y, _Told(args, is_second))
 
     def contr(self, t0, t1, **kwargs):
         return self.term.contr(t0, t1, **kwargs)
@@ -44,14 +52,15 @@ class _Telling(diffrax.AbstractTerm):
 
 
 def branching(velocity: Callable, light: Callable) -> Callable:
-    """A velocity whose `args` are those of both, and whether `light` will do.
+    """`velocity`, or `light` where a solver tells that it will do.
 
     `light` is cheaper: it has the velocities of all but the quadratures, of which any will do.
     """
 
     def either(t, y, args):
-        args, is_light = args
-        return lax.cond(_all(is_light), light, velocity, t, y, args)
+        if not isinstance(args, _Told):
+            return velocity(t, y, args)
+        return lax.cond(_all(args.is_light), light, velocity, t, y, args.args)
 
     return either
 
