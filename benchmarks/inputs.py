@@ -40,13 +40,14 @@ def write(path: pathlib.Path, num: int, size: int, is_npz: bool) -> str:
     return f'folder:{path}'
 
 
-def rate(images: datasets.Images, num_batches: int) -> float:
-    """Images a second of the first batches of an epoch, beginning with nothing read ahead."""
+def rate(images: datasets.Images, num: int = 0, seconds: float = 0) -> float:
+    """Images a second, of so many or in so many seconds, beginning with nothing read ahead."""
     stream = datasets.batches(images, BATCH, seed=0)
-    start = time.perf_counter()
-    for _ in range(num_batches):
-        next(stream)
-    return num_batches * BATCH / (time.perf_counter() - start)
+    done, passed, start = 0, 0.0, time.perf_counter()
+    while done < num or passed < seconds:
+        done += len(next(stream)['image'])
+        passed = time.perf_counter() - start
+    return done / passed
 
 
 def measure(name: str, repeats: int, seconds: float) -> str:
@@ -57,9 +58,8 @@ def measure(name: str, repeats: int, seconds: float) -> str:
         first, later = [], []
         for _ in range(repeats):
             images = datasets.load(source, 'train', (size, size), 3)
-            first.append(rate(images, len(images) // BATCH))
-            # As long as the readers need to be all at work.
-            later.append(rate(images, max(1, round(seconds * first[-1] / BATCH))))
+            first.append(rate(images, num=len(images)))
+            later.append(rate(images, seconds=seconds))
     return ' | '.join(f'{statistics.median(rates):,.0f}' for rates in (first, later))
 
 

@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument('--workdir', type=pathlib.Path)
     parser.add_argument('--tolerance', type=float, default=1e-5)
     parser.add_argument('--repeats', type=int, default=3)
-    parser.add_argument('--only', nargs='+', help='rows; default: all')
+    parser.add_argument('--only', nargs='+', help='rows, a published one among them; default: all')
     args = parser.parse_args()
 
     sharding.use_cores(BATCH)

@@ -3,6 +3,7 @@
 import pathlib
 import platform
 import resource
+import sys
 
 import jax
 
@@ -18,4 +19,5 @@ def name() -> str:
 
 def peak_memory() -> int:
     """Bytes of physical memory that this process has held at most, that of compilation included."""
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return found if sys.platform == 'darwin' else 1024 * found
