@@ -116,18 +116,17 @@ def solve(
     method = choose(SOLVERS, solver, 'solver')
     check(solver, per_image=per_image, on_grid=times is not None, field='solver')
     ends = jnp.array([t0, t1])
-    fields = [_in_log_snr(v, sde, ends) for v in (velocity, light) if v is not None]
-    if not per_image:
-        fields = [jax.vmap(field, (None, 0, 0)) for field in fields]
+    convert = functools.partial(_in_log_snr, sde=sde, ends=ends, batched=not per_image)
+    field = convert(velocity)
     if light is not None and method.telling:
         method = method._replace(solver=method.telling)
-        fields = [quadratures.branching(*fields)]
+        field = quadratures.branching(field, convert(light))
 
     def solve_with(norm, y, args):
         log_snrs = sde.log_snr(ends if times is None else times)
         first_step, controller = _steps(log_snrs, times is not None, rtol, atol, norm)
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(fields[0]),
+            diffrax.ODETerm(field),
             _create(method, rtol, atol, on_grid=times is not None),
             log_snrs[0],
             log_snrs[-1],
@@ -145,19 +144,18 @@ def solve(
     if per_image:
         return jax.vmap(functools.partial(solve_with, _largest_rms))(y0, args)
     ys, nfe = solve_with(optimistix.rms_norm, y0, args)
-    size = len(jax.tree.leaves(y0)[0])
-    return ys if save is None else _swap_leading(ys), jnp.full(size, nfe)
+    return ys if save is None else _swap_leading(ys), jnp.full(len(jax.tree.leaves(y0)[0]), nfe)
 
 
-def _in_log_snr(velocity: Callable, sde: SDE, ends: Array) -> Callable:
-    """dy/dlambda of a velocity dy/dt, at times between these two."""
+def _in_log_snr(velocity: Callable, sde: SDE, ends: Array, batched: bool) -> Callable:
+    """dy/dlambda of a velocity dy/dt, at times between these two; of one member, or of a batch."""
 
     def velocity_in_log_snr(log_snr, y, args):
         t = jnp.clip(sde.time_at_log_snr(log_snr), ends.min(), ends.max())
         rate = -((sde.sigma(t) / sde.diffusion(t)) ** 2)
         return jax.tree.map(lambda v: rate * v, velocity(t, y, args))
 
-    return velocity_in_log_snr
+    return jax.vmap(velocity_in_log_snr, (None, 0, 0)) if batched else velocity_in_log_snr
 
 
 def check(solver: str, *, per_image: bool, on_grid: bool, field: str) -> None:
