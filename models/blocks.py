@@ -10,6 +10,7 @@ from jaxtyping import Array, DTypeLike, Float
 
 from models import resampling
 from models.convolution import Conv, Image, Kernel, conv2d, conv2d_stride2
+from models.dropout import Dropout
 from models.layers import (
     NIN,
     Activation,
@@ -79,7 +80,7 @@ def convolve_twice(
     if temb is not None:
         h += dense(block.features, block.dtype)(block.act(temb))[:, None, None]
     h = norm(block.act)(h)
-    h = nn.Dropout(block.dropout, deterministic=not train)(h)
+    h = Dropout(block.dropout)(h, train)
     return Conv(block.features, 3, conv2d, initializer(block.init_scale), block.dtype)(h)
 
 
