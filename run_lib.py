@@ -90,7 +90,9 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     with open_checkpoints(config, workdir) as checkpoints, StopRequest() as stop:
         saved = checkpoints.steps()
-        state = checkpoints.restore(abstract) if saved else first_state(config, experiment, mesh)
+        state = (
+            checkpoints.restore(abstract) if saved else first_state(config, experiment, abstract)
+        )
         step = start = int(state.step)
         print(f'{workdir}: step {start} of {fields.num_steps}', flush=True)
         stream = dispatches(config, train_images, start, mesh)
@@ -210,10 +212,10 @@ def abstract_state(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Tr
     return sharding.laid_out(mesh, jax.eval_shape(lambda: create(jax.random.key(config.seed))))
 
 
-def first_state(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> TrainState:
-    """The state before the first step, from config.seed."""
+def first_state(config: ConfigDict, experiment: Experiment, abstract: TrainState) -> TrainState:
+    """The state before the first step, from config.seed; it lies as its `abstract_state` says."""
     create = functools.partial(create_state, config, experiment)
-    layout = sharding.by_size(mesh, abstract_state(config, experiment, mesh))
+    layout = jax.tree.map(lambda array: array.sharding, abstract)
     return jax.jit(create, out_shardings=layout)(jax.random.key(config.seed))
 
 
