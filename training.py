@@ -61,7 +61,7 @@ def create_optimizer(
 
     `warmup` and `decay_steps` count updates; `decay_steps = 0` keeps the rate after the warm-up,
     otherwise it falls to 0 by that update. `grad_clip <= 0` does not clip; `weight_decay` is
-    decoupled from the gradient.
+    decoupled from the gradient. An update that clips needs the argument `grad_norm`.
     """
     schedule = optax.constant_schedule(lr)
     if decay_steps:
@@ -73,18 +73,19 @@ def create_optimizer(
     return optax.chain(clip, optax.adamw(schedule, beta1, beta2, eps, weight_decay=weight_decay))
 
 
-def clip_by_global_norm(max_norm: float) -> optax.GradientTransformation:
-    """Scales a gradient whose norm is above `max_norm` down to it.
+def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArgs:
+    """Scales a gradient whose norm is above `max_norm` down to it; the norm is the argument
+    `grad_norm` of its update.
 
-    optax's makes a clipped gradient, and then chooses between the two: an update takes 1.7 times as
-    long with it (benchmarks/update.py).
+    optax's computes the norm once more, makes a clipped gradient, and then chooses between the two:
+    an update takes 1.7 times as long with it (benchmarks/update.py).
     """
 
-    def clip(updates, params):
-        scale = max_norm / jnp.maximum(optax.tree.norm(updates), max_norm)
-        return optax.tree.scale(scale, updates)
+    def clip(updates, state, params, *, grad_norm, **_):
+        scale = max_norm / jnp.maximum(grad_norm, max_norm)
+        return optax.tree.scale(scale, updates), state
 
-    return optax.stateless(clip)
+    return optax.GradientTransformationExtraArgs(optax.init_empty_state, clip)
 
 
 def make_gradient(
@@ -115,8 +116,12 @@ def make_step(
     gradient is not finite, parameters, average and the optimiser's state stay as they are.
     """
 
-    def update(state, grads):
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    optimizer = optax.with_extra_args_support(optimizer)
+
+    def update(state, grads, grad_norm):
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, grad_norm=grad_norm
+        )
         params = optax.apply_updates(state.params, updates)
         rate = (
             jnp.minimum(ema_rate, (1 + state.step) / (10 + state.step)) if ema_warmup else ema_rate
@@ -126,7 +131,7 @@ def make_step(
             state.step + 1, jnp.zeros_like(state.skipped), params, opt_state, ema_params
         )
 
-    def skip(state, grads):
+    def skip(state, grads, grad_norm):
         return state._replace(step=state.step + 1, skipped=state.skipped + 1)
 
     def step(state, batch):
@@ -135,7 +140,7 @@ def make_step(
         is_finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         # Branches write arrays in place. A choice between both results would hold both: it takes
         # three times as long.
-        state = lax.cond(is_finite, update, skip, state, grads)
+        state = lax.cond(is_finite, update, skip, state, grads, grad_norm)
         return state, Metrics(loss, grad_norm, state.skipped)
 
     return step

@@ -35,7 +35,7 @@ def choice(optimizer, ema_rate):
 
     def step(state, grads):
         norm = optax.tree.norm(grads)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params, grad_norm=norm)
         params = optax.apply_updates(state.params, updates)
         average = optax.incremental_update(params, state.ema_params, 1 - ema_rate)
         after = state._replace(params=params, opt_state=opt_state, ema_params=average)
