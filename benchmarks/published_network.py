@@ -4,9 +4,9 @@
         ...  # networks that are traced here are the published ones, with the same parameters
 
 FIR filters are convolutions with one channel over batch x channels, after zeros are inserted;
-GroupNorm is flax's, then the activation; convolutions are JAX's own, with the gradients it derives,
-at stride 2 and transposed where ours are rearranged; 1x1 ones are contractions. Attention is the
-same: two einsums with all weights in between.
+GroupNorm is flax's, then the activation, and so is dropout; convolutions are JAX's own, with the
+gradients it derives, at stride 2 and transposed where ours are rearranged; 1x1 ones are
+contractions. Attention is the same: two einsums with all weights in between.
 """
 
 import contextlib
@@ -71,6 +71,16 @@ class GroupNorm(nn.Module):
         return self.act(norm(x))
 
 
+class Dropout(nn.Module):
+    """flax's, with JAX's random bits."""
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x, train):
+        return nn.Dropout(self.rate, deterministic=not train)(x)
+
+
 def upfirdn_2d(x, kernel, up=1, down=1, pad=(0, 0)):
     """Zeros between pixels, one convolution with the two-dimensional kernel, every `down`-th pixel.
 
@@ -102,6 +112,7 @@ def naive_upsample_conv_2d(x, w):
 REPLACED = [
     (blocks, 'conv2d_stride2', conv2d_stride2),
     (blocks, 'GroupNorm', GroupNorm),
+    (blocks, 'Dropout', Dropout),
     (layers, 'conv2d', contraction),
     (ncsnpp, 'GroupNorm', GroupNorm),
     (convolution, 'conv2d_p', types.SimpleNamespace(bind=bind_conv2d)),
