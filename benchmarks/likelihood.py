@@ -134,13 +134,16 @@ def main() -> None:
     config = mnist_ddpmpp.get_config()
     model = experiment.create_experiment(config)
     ways, x = contestants(config, model, args.workdir, args.tolerance)
-    ways = {name: ways[name] for name in args.only or ways}
+    names = args.only or list(ways)
+    references = [name for name in names if name.startswith('published')]
+    if not references or not set(names) <= set(ways):
+        parser.error(f'--only: {names}; rows are {list(ways)}, and a published one is needed')
+    ways = {name: ways[name] for name in names}
     results, seconds = timed(ways, x, args.repeats)
     print(
         f'{BATCH} digits, tolerance {args.tolerance:g}, {jax.device_count()} devices, medians of '
         f'{args.repeats}; {machine.name()}\n'
     )
-    references = [name for name in ways if name.startswith('published')]
     print_table(results, seconds, references, model, x[0].size)
 
 
