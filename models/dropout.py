@@ -29,6 +29,7 @@ class Dropout(nn.Module):
         # JAX's uniform numbers have the upper 23 bits.
         threshold = np.uint32(np.ceil(np.float32(keep) * 2**23))
         kept = random_bits(self.make_rng('dropout'), x.shape) >> 9 < threshold
+        # `where` would keep zeros for the gradient too.
         return lax.select(kept, x / keep, jnp.zeros_like(x))
 
 

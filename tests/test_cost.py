@@ -15,6 +15,7 @@ import sharding
 import training
 from models import blocks, resampling
 from models.convolution import conv2d
+from models.dropout import Dropout
 from tests import networks, tiny_config
 
 X = jax.ShapeDtypeStruct((2, 8, 8, 3), jnp.float32)
@@ -221,6 +222,17 @@ def test_an_array_kept_twice_is_counted_once():
     x = jax.ShapeDtypeStruct((5, 6), jnp.float32)
     found = cost.training_step(loss, jax.ShapeDtypeStruct((6, 10), jnp.float32), x)
     assert found.activations in (4 * 5 * 10, 2 * 4 * 5 * 10)  # With its transpose, or without.
+
+
+def test_dropout_keeps_its_mask_alone():
+    """A byte a value."""
+
+    def loss(x, key):
+        return Dropout(0.1).apply({}, x, True, rngs={'dropout': key}).sum()
+
+    x = jax.ShapeDtypeStruct((2, 4, 4, 8), jnp.float32)
+    found = cost.training_step(loss, x, jax.eval_shape(jax.random.key, 0))
+    assert found.activations == x.size
 
 
 def test_rematerialisation_takes_operations_for_memory():
