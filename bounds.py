@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Key
 
 import keys
 import losses
+import time_sampling
 from parameterization import ScoreFn
 from sde_lib import SDE
 
@@ -54,7 +55,7 @@ def variational(
     An image's times are stratified, in proportion to the loss of an exact score of normal data.
     """
     keys_times, keys_noise = keys.split(image_keys, 2)
-    times = jax.vmap(lambda key: losses.importance(key, sde, t_min, num_draws))(keys_times)
+    times = jax.vmap(lambda key: time_sampling.importance(key, sde, t_min, num_draws))(keys_times)
 
     def draw(scanned):
         j, t, inverse_density = scanned

@@ -22,10 +22,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
-import ode
 from choices import choose
 from parameterization import ScoreFn
 from sde_lib import SDE
+from solvers import ode
 
 State = Float[Array, 'batch *shape']
 Batch = Float[Array, 'batch']

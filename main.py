@@ -11,16 +11,19 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-import compilation
-import compile_ahead
-import processes
-import run_eval
 import run_lib
-import run_tasks
-import validation
+from analysis import compile_ahead
+from applications.conditional import run as conditional_run
 from choices import InputError, RunError
+from devices import processes, program_cache
+from evaluation import run as evaluation_run
+from experiments import validation
 
-MODES = {'train': run_lib.train, 'eval': run_eval.evaluate, 'sample': run_tasks.sample}
+MODES = {
+    'train': run_lib.train,
+    'eval': evaluation_run.evaluate,
+    'sample': conditional_run.sample,
+}
 FILE_MODES = {'import': run_lib.import_checkpoint, 'export': run_lib.export_checkpoint}
 
 COST, COMPILE = 'cost', 'compile'
@@ -87,7 +90,7 @@ def main(argv: list[str]) -> None:
             validation.check(CONFIG.value)
             joined = processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             run_lib.use_cores(CONFIG.value, joined)
-            compilation.keep_programs()
+            program_cache.keep_programs()
             with processes.talking():
                 run()
         except (InputError, RunError) as error:

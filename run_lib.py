@@ -19,23 +19,13 @@ from jaxtyping import Array, Int, Key, UInt8
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-import cost
-import datasets
-import images
-import metrics
-import nans
-import parts
-import plots
-import preemption
-import processes
-import published
-import report
-import sharding
 import training
-import workdirs
-from checkpoints import Checkpoints, Policy
+from analysis import cost, nans
 from choices import InputError, RunError
-from experiment import (
+from datasets import batching, loading, quantization
+from devices import preemption, processes, sharding
+from devices.preemption import StopRequest
+from experiments.experiment import (
     Classifier,
     Experiment,
     ScoreModel,
@@ -44,9 +34,12 @@ from experiment import (
     create_loss,
     create_optimizer,
 )
-from metrics import MetricsLog, ProgressLog
-from preemption import StopRequest
-from samplers import create_sampler
+from experiments.samplers import create_sampler
+from published import formats
+from reports import logs, pictures, plots, report
+from reports.logs import MetricsLog, ProgressLog
+from storage import resumable, workdirs
+from storage.checkpoints import Checkpoints, Policy
 from training import TrainState
 
 LABELS_CHECKED = 256  # images whose labels are looked at before a classifier is trained
@@ -116,7 +109,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
                 if is_saved:
                     checkpoints.save(state, float(tested))
                 checkpoints.check()
-            progress.read()
+            logs.read()
             check_skipped(config, progress, checkpoints)
         if step < fields.num_steps:
             leave(workdir, checkpoints, state)
@@ -176,7 +169,7 @@ def create_run(
 
 def show_training(workdir: pathlib.Path) -> None:
     """Writes `curves.png` and the report."""
-    curves = plots.training_curves(metrics.read(workdir / 'logs' / 'metrics.jsonl'))
+    curves = plots.training_curves(logs.read(workdir / 'logs' / 'metrics.jsonl'))
     plots.save(curves, workdir / 'curves.png')
     print(f'Curves and grids of samples are in {report.write(workdir)}')
 
@@ -193,7 +186,7 @@ def create_grid_drawer(
     indices = sharding.put(np.arange(fields.num_samples), grid_sharding)
 
     def pixels(params, key, indices):
-        return images.to_uint8(sample(params, key, indices).x, experiment.centered)
+        return quantization.to_uint8(sample(params, key, indices).x, experiment.centered)
 
     draw = sharding.jit(mesh, pixels, out_shardings=grid_sharding)
 
@@ -201,7 +194,7 @@ def create_grid_drawer(
         if is_due(step, fields.sample_every, fields.num_steps):
             drawn = processes.gather(draw(params, jax.random.key(config.seed), indices))
             path = directory / f'{step:07d}.png'
-            processes.on_first(images.save_png, path, images.grid(drawn))
+            processes.on_first(pictures.save_png, path, pictures.grid(drawn))
 
     return draw_if_due
 
@@ -225,10 +218,10 @@ def create_state(config: ConfigDict, experiment: Experiment, key: Key[Array, '']
 
 
 def dispatches(
-    config: ConfigDict, data: datasets.Images, start: int, mesh: Mesh
+    config: ConfigDict, data: loading.Images, start: int, mesh: Mesh
 ) -> Iterator[dict[str, jax.Array]]:
     """Batches from step `start` on, on the devices, stacked by training.steps_per_dispatch."""
-    stream = datasets.batches(
+    stream = batching.batches(
         data,
         config.training.batch_size,
         config.seed,
@@ -272,15 +265,15 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     drawn = draw_samples(config, experiment, draw, state.ema_params, mesh, method)
     stem = workdir / 'samples' / f'{int(state.step):07d}_{method}'
     found = {'samples': drawn.pixels, 'nfe': drawn.nfe}
-    processes.on_first(write_drawn, workdir, stem, images.grid(drawn.pixels), found)
+    processes.on_first(write_drawn, workdir, stem, pictures.grid(drawn.pixels), found)
     tell_drawn(drawn, stem)
 
 
 def write_drawn(
-    workdir: pathlib.Path, stem: pathlib.Path, sheet: np.ndarray, arrays: parts.Arrays
+    workdir: pathlib.Path, stem: pathlib.Path, sheet: np.ndarray, arrays: resumable.Arrays
 ) -> None:
     """A grid of images and arrays under one name, and the report that shows them."""
-    images.save_png(stem.with_suffix('.png'), sheet)
+    pictures.save_png(stem.with_suffix('.png'), sheet)
     np.savez_compressed(stem.with_suffix('.npz'), **arrays)
     report.write(workdir)
 
@@ -327,7 +320,7 @@ def draw_samples(
     batches = []
     with processes.bar(total=num, unit='image', desc=name) as bar:
         for i in range(math.ceil(num / size)):
-            batches.append(parts.keep(directory, i, functools.partial(of_batch, i)))
+            batches.append(resumable.keep(directory, i, functools.partial(of_batch, i)))
             bar.update(min(size, num - i * size))
     pixels, nfe = (np.concatenate([b[of] for b in batches])[:num] for of in ('pixels', 'nfe'))
     seconds = sum(batch['seconds'] for batch in batches)
@@ -339,7 +332,7 @@ def create_run_sampler(model: ScoreModel, draw: Callable, mesh: Mesh) -> Callabl
 
     def in_8_bits(params, key, indices):
         drawn = draw(params, key, indices)
-        return {'pixels': images.to_uint8(drawn.x, model.centered), 'nfe': drawn.nfe}
+        return {'pixels': quantization.to_uint8(drawn.x, model.centered), 'nfe': drawn.nfe}
 
     return sharding.jit(mesh, in_8_bits, out_shardings=sharding.by_batch(mesh))
 
@@ -350,16 +343,16 @@ def create_run_sampler(model: ScoreModel, draw: Callable, mesh: Mesh) -> Callabl
 def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Makes a workdir of a published checkpoint, as if this project had trained it so far."""
     experiment = create_experiment(config)
-    network = published.outline(experiment.init_params)
-    found = published.read(path, network.parts)
+    network = formats.outline(experiment.init_params)
+    found = formats.read(path, network.parts)
     params, ema_params = (
-        published.fit(flat, network, f'{name} of {path}')
+        formats.fit(flat, network, f'{name} of {path}')
         for name, flat in (('params', found.params), ('params_ema', found.ema_params))
     )
     opt_state = create_optimizer(config).init(params)
     if found.moments:
         mean, square = (
-            published.fit(flat, network, f'the optimiser of {path}')
+            formats.fit(flat, network, f'the optimiser of {path}')
             for flat in (found.moments.mean, found.moments.square)
         )
         count = jnp.int32(found.moments.count)
@@ -384,11 +377,11 @@ def claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Writes parameters and moving average of a checkpoint under their published names."""
-    published.check_writable(path)
+    formats.check_writable(path)
     experiment = create_experiment(config)
     state = restore(config, workdir, experiment, sharding.create_mesh(**config.mesh))
     params, ema_params = processes.gather((state.params, state.ema_params))
-    processes.on_first(published.write, path, int(state.step), params, ema_params)
+    processes.on_first(formats.write, path, int(state.step), params, ema_params)
     print(f'{path}: step {int(state.step)}, parameters and their moving average')
 
 
@@ -430,10 +423,10 @@ def open_checkpoints(
     return Checkpoints(workdir / 'checkpoints', None if read_only else policy)
 
 
-def load_images(config: ConfigDict, split: str) -> datasets.Images:
+def load_images(config: ConfigDict, split: str) -> loading.Images:
     """The images of a split, as config.data says."""
     fields = config.data
-    return datasets.load(
+    return loading.load(
         fields.source,
         split,
         fields.image_size,
@@ -445,13 +438,13 @@ def load_images(config: ConfigDict, split: str) -> datasets.Images:
     )
 
 
-def check_enough(data: datasets.Images, batch_size: int) -> None:
+def check_enough(data: loading.Images, batch_size: int) -> None:
     """Raises InputError if there are fewer images than a batch has."""
     if batch_size > len(data):
         raise InputError(f'training.batch_size: {batch_size} is more than all {len(data)} images')
 
 
-def check_labels(config: ConfigDict, experiment: Experiment, data: datasets.Images) -> None:
+def check_labels(config: ConfigDict, experiment: Experiment, data: loading.Images) -> None:
     """Raises InputError if the first images lack the labels that a classifier learns."""
     if not isinstance(experiment, Classifier):
         return
@@ -463,9 +456,9 @@ def check_labels(config: ConfigDict, experiment: Experiment, data: datasets.Imag
         raise InputError(f'model.num_classes: {classes}, and there is a label {labels.max()}')
 
 
-def first_batch(data: datasets.Images, size: int, mesh: Mesh) -> dict[str, jax.Array]:
+def first_batch(data: loading.Images, size: int, mesh: Mesh) -> dict[str, jax.Array]:
     """The first images of a split on the devices, repeated if there are too few."""
-    rows = datasets.own_rows(size, *processes.place())
+    rows = batching.own_rows(size, *processes.place())
     return sharding.split(mesh, data.gather(rows % len(data)))
 
 

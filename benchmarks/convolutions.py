@@ -14,8 +14,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-import sharding
 from benchmarks import machine, networks
+from devices import sharding
 from models import convolution
 
 # Images, their height and width, channels in and out.

@@ -14,17 +14,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-import bits_per_dim
-import datasets
-import metrics
-import parts
-import processes
 import run_lib
-import sharding
 from benchmarks import launches, machine
 from benchmarks.launches import Layout
-from experiment import ScoreModel, create_experiment
-from samplers import create_sampler
+from datasets import batching
+from devices import processes, sharding
+from evaluation import bits_per_dim
+from experiments.experiment import ScoreModel, create_experiment
+from experiments.samplers import create_sampler
+from reports import logs
+from storage import fingerprints, resumable
 from tests import tiny_config
 
 LAYOUTS = {
@@ -79,15 +78,15 @@ def measure_here(config: ConfigDict, workdir: pathlib.Path, others: list[pathlib
     model = create_experiment(config)
     restore = functools.partial(run_lib.restore, config, experiment=model, mesh=mesh)
     found = arrays(config, model, mesh, restore(workdir=workdir).ema_params)
-    read = {str(path): int(parts.checksum(restore(workdir=path))) for path in others}
-    processes.on_first(parts.save, workdir / 'measured.npz', found)
+    read = {str(path): int(fingerprints.checksum(restore(workdir=path))) for path in others}
+    processes.on_first(resumable.save, workdir / 'measured.npz', found)
     processes.on_first((workdir / 'checksums.json').write_text, json.dumps(read))
 
 
-def arrays(config: ConfigDict, model: ScoreModel, mesh, params) -> parts.Arrays:
+def arrays(config: ConfigDict, model: ScoreModel, mesh, params) -> resumable.Arrays:
     """Samples of a batch by several methods, and bits/dim of a batch of the test split."""
     size, key = config.eval.batch_size, jax.random.key(config.seed)
-    rows = datasets.own_rows(size, *processes.place())
+    rows = batching.own_rows(size, *processes.place())
     data = run_lib.load_images(config, 'test').gather(rows)
     batch = sharding.split(mesh, {**data, 'index': rows})
     programs = {method: create_sampler(config, model, method) for method in METHODS}
@@ -107,7 +106,7 @@ def arrays(config: ConfigDict, model: ScoreModel, mesh, params) -> parts.Arrays:
 
 def curve(workdir: pathlib.Path, name: str) -> np.ndarray:
     """One number of every step."""
-    rows = metrics.read(workdir / 'logs' / 'metrics.jsonl')
+    rows = logs.read(workdir / 'logs' / 'metrics.jsonl')
     return np.array([row[name] for row in rows if name in row])
 
 

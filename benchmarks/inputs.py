@@ -1,9 +1,9 @@
-"""How fast images are read: batches of `datasets.batches`, from memory and from files.
+"""How fast images are read: batches of `batching.batches`, from memory and from files.
 
     python -m benchmarks.inputs [--repeats 5] [--seconds 2]
 
 The images are random pixels, which no PNG compresses: files are as large and as slow to decode as
-they get. Small data sets are kept in memory once they are decoded (`datasets.CACHE_BYTES`), so that
+they get. Small data sets are kept in memory once they are decoded (`loading.CACHE_BYTES`), so that
 files are decoded in the first epoch alone; the last column is that of later ones.
 """
 
@@ -16,8 +16,8 @@ import time
 import numpy as np
 from PIL import Image
 
-import datasets
 from benchmarks import machine
+from datasets import batching, loading
 
 BATCH = 128
 # Images, their side in the file, and the side that they are read at.
@@ -29,7 +29,7 @@ CASES = {
 
 
 def write(path: pathlib.Path, num: int, size: int, is_npz: bool) -> str:
-    """Random images; the source of `datasets.load` that they are."""
+    """Random images; the source of `loading.load` that they are."""
     rng = np.random.default_rng(0)
     if is_npz:
         np.savez(path / 'images.npz', images=rng.integers(0, 256, (num, size, size, 3), np.uint8))
@@ -40,9 +40,9 @@ def write(path: pathlib.Path, num: int, size: int, is_npz: bool) -> str:
     return f'folder:{path}'
 
 
-def rate(images: datasets.Images, num: int = 0, seconds: float = 0) -> float:
+def rate(images: loading.Images, num: int = 0, seconds: float = 0) -> float:
     """Images a second, of so many or in so many seconds, beginning with nothing read ahead."""
-    stream = datasets.batches(images, BATCH, seed=0)
+    stream = batching.batches(images, BATCH, seed=0)
     done, passed, start = 0, 0.0, time.perf_counter()
     while done < num or passed < seconds:
         done += len(next(stream)['image'])
@@ -57,7 +57,7 @@ def measure(name: str, repeats: int, seconds: float) -> str:
         source = write(pathlib.Path(directory), num, stored, name.startswith('npz'))
         first, later = [], []
         for _ in range(repeats):
-            images = datasets.load(source, 'train', (size, size), 3)
+            images = loading.load(source, 'train', (size, size), 3)
             first.append(rate(images, num=len(images)))
             later.append(rate(images, seconds=seconds))
     return ' | '.join(f'{statistics.median(rates):,.0f}' for rates in (first, later))

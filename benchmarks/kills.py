@@ -19,10 +19,10 @@ import jax
 import numpy as np
 
 import run_lib
-import sharding
 from benchmarks import launches
 from benchmarks.launches import Layout
-from experiment import create_experiment
+from devices import sharding
+from experiments.experiment import create_experiment
 from tests import tiny_config
 
 UNFINISHED = 'orbax-checkpoint-tmp'  # in the names of directories that are being written

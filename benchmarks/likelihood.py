@@ -26,14 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import integrate
 
-import experiment
-import images
 import keys
 import likelihood
 import run_lib
-import sharding
 from benchmarks import machine
 from configs.vp import mnist_ddpmpp
+from datasets import quantization
+from devices import sharding
+from experiments import experiment
 
 BATCH = 32
 
@@ -155,7 +155,7 @@ def contestants(config, model, workdir, tolerance):
     pixels = run_lib.load_images(config, 'test').gather(np.arange(BATCH))['image']
     noise_keys, image_keys = keys.split(keys.per_image(jax.random.key(0), BATCH), 2)
     draw = functools.partial(likelihood.PROBES['rademacher'], num=1, shape=model.image_shape)
-    x = images.dequantize_each(noise_keys, jnp.asarray(pixels), model.centered)
+    x = quantization.dequantize_each(noise_keys, jnp.asarray(pixels), model.centered)
     probes = jax.vmap(draw)(image_keys)[:, 0]
     x, probes, image_keys = jax.device_put((x, probes, image_keys), sharding.by_batch(mesh))
 
@@ -175,7 +175,7 @@ def contestants(config, model, workdir, tolerance):
 
 def print_table(results, seconds, references, model, dim):
     """A row for each way, with its seconds over those of the references."""
-    width = images.bin_width(model.centered)
+    width = quantization.bin_width(model.centered)
     print('| | evaluations | bits/dim | largest difference of an image | seconds | ratios |')
     print('| --- | --- | --- | --- | --- | --- |')
     reference = likelihood.bits_per_dim(results[references[0]][0], dim, width)

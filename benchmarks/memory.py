@@ -11,8 +11,8 @@ import sys
 
 import jax
 
-import sharding
 from benchmarks import machine, networks
+from devices import sharding
 
 STEPS = 3
 

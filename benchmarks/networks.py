@@ -28,10 +28,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import experiment
-import sharding
 import training
 from benchmarks import machine, published_network
+from devices import sharding
+from experiments import experiment
 
 WIDE = {'nf': 128}, 4
 NARROW = {'nf': 32}, 16

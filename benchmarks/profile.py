@@ -18,8 +18,8 @@ import tempfile
 import jax
 from jax.profiler import ProfileData
 
-import sharding
 from benchmarks import machine, networks
+from devices import sharding
 
 COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) \([^\n]*\{\n(.*?)\n\}', re.S | re.M)
 INSTRUCTION = re.compile(r'^\s*(?:ROOT )?%([\w.\-]+) = \S+ ([\w\-]+)\((.*)', re.M)

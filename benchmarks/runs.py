@@ -8,7 +8,7 @@ import pathlib
 import statistics
 import sys
 
-import metrics
+from reports import logs
 
 
 def row(workdir: pathlib.Path) -> str:
@@ -20,7 +20,7 @@ def row(workdir: pathlib.Path) -> str:
         found |= json.loads((newest / name).read_text())
     rates = [
         r['steps_per_second']
-        for r in metrics.read(workdir / 'logs' / 'metrics.jsonl')[1:]
+        for r in logs.read(workdir / 'logs' / 'metrics.jsonl')[1:]
         if 'loss' in r
     ]
     cells = [

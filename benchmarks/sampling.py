@@ -17,11 +17,10 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-import experiment
-import samplers
-import sharding
 from benchmarks import likelihood, machine, networks, published_network
 from configs.vp import mnist_ddpmpp
+from devices import sharding
+from experiments import experiment, samplers
 
 BATCH = 64
 METHODS = {

@@ -33,12 +33,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from tqdm import tqdm
 
-import datasets
-import samplers
 import sde_lib
 from benchmarks import machine
 from configs import base
-from mixtures import Mixture
+from datasets import loading
+from datasets.mixtures import Mixture
+from experiments import samplers
 
 T_MIN = 1e-3
 BUDGETS = 6, 10, 20, 50, 100
@@ -110,7 +110,7 @@ DETERMINISTIC = {
 
 def digits() -> np.ndarray:
     """All embedded digits in [-1, 1]: [5000, 28, 28, 1]."""
-    splits = [datasets.load('mnist5k', split, (28, 28), 1) for split in ('train', 'test')]
+    splits = [loading.load('mnist5k', split, (28, 28), 1) for split in ('train', 'test')]
     pixels = [split.gather(np.arange(len(split)))['image'] for split in splits]
     return np.concatenate(pixels).astype(np.float32) / 127.5 - 1
 

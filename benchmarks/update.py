@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-import experiment
 import training
 from benchmarks import machine, networks
+from experiments import experiment
 
 MODULE, FIELDS, _ = networks.CASES['NCSN++ (VE), nf = 128, batch 4']
 

@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-import ode
 from parameterization import ScoreFn
 from sde_lib import SDE, State, expand
+from solvers import ode
 
 
 def encode(

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import program, random_run, tiny_config
+from tests import tiny_config
+from tests.support import program, random_run
 
 DOCUMENT = (program.ROOT / 'docs' / 'bad_input.md').read_text()
 ROWS = re.findall(r'^\| `(.+?)` \| (.+) \|$', DOCUMENT, re.MULTILINE)

@@ -10,7 +10,7 @@ import bounds
 import keys
 import sde_lib
 from sde_lib import expand
-from tests import mixture
+from tests.support import mixture
 
 KEY = jax.random.key(0)
 SDES = [sde_lib.VP(), sde_lib.SubVP(), sde_lib.VE(), sde_lib.EDM(), sde_lib.CosineVP()]

@@ -14,22 +14,20 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-import bits_per_dim
-import experiment
 import losses
 import models
-import ode
 import parameterization
 import run_lib
-import samplers
 import sde_lib
-import sharding
+import time_sampling
 import training
-import validation
-import workdirs
 from choices import InputError
-from solvers import correctors, grids, predictors, reverse_sde
-from tests import test_configs
+from devices import sharding
+from evaluation import bits_per_dim
+from experiments import experiment, samplers, validation
+from solvers import correctors, grids, ode, predictors, reverse_sde
+from storage import workdirs
+from tests.experiments import test_configs
 
 CONFIGS = (
     *('vp/cifar10_ddpmpp', 'vp/cifar10_ncsnpp_continuous', 'vp/ddpm/cifar10'),
@@ -45,7 +43,12 @@ NAMES = [
     name
     for names in (
         *(sde_lib.SDES, models.MODELS, parameterization.PARAMETERIZATIONS, losses.WEIGHTINGS),
-        *(losses.TIME_SAMPLERS, samplers.METHODS, predictors.PREDICTORS, correctors.CORRECTORS),
+        *(
+            time_sampling.TIME_SAMPLERS,
+            samplers.METHODS,
+            predictors.PREDICTORS,
+            correctors.CORRECTORS,
+        ),
         *(grids.TIME_GRIDS, ode.SOLVERS, reverse_sde.SOLVERS),
     )
     for name in names

@@ -9,9 +9,9 @@ import time
 import numpy as np
 import pytest
 
-import preemption
 from benchmarks import equivalence, launches
-from tests import program
+from devices import preemption
+from tests.support import program
 
 CONFIG = '--config=tests/tiny_config.py'
 SHORT = CONFIG, '--config.training.num_steps=20', '--config.training.sample_every=0'

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import images
 import keys
 import likelihood
 import sde_lib
 from choices import InputError
+from datasets import quantization
 from solvers import latents
-from tests import mixture
+from tests.support import mixture
 
 SDES = [sde_lib.VP(), sde_lib.SubVP(), sde_lib.VE(), sde_lib.FlowMatching(), sde_lib.CosineVP()]
 
@@ -178,7 +178,7 @@ def test_bits_per_dim_of_uniform_bins_is_eight():
     """A uniform density over the range of the data gives log2(256) bits, in either scaling."""
     for centered, width in ((True, 2.0), (False, 1.0)):
         log_prob = -10 * np.log(width) * np.ones(1)
-        found = likelihood.bits_per_dim(log_prob, 10, images.bin_width(centered))
+        found = likelihood.bits_per_dim(log_prob, 10, quantization.bin_width(centered))
         np.testing.assert_allclose(found, 8.0, rtol=1e-6)
 
 

@@ -11,8 +11,9 @@ import pytest
 import losses
 import parameterization
 import sde_lib
+import time_sampling
 from choices import InputError
-from tests import golden
+from tests.support import golden
 
 LINEAR = [sde_lib.SDES[name]() for name in sde_lib.SDES if name not in ('ddpm', 'smld')]
 
@@ -140,7 +141,7 @@ def test_descent_on_the_loss_finds_the_variance_of_gaussian_data():
 def test_the_stated_density_of_times_is_the_true_one(sde, sampler):
     """Of n sorted stratified times, neighbours are 1 / (n density) apart."""
     num, t_min = 8192, max(1e-3, sde.t_min)
-    t, inverse_density = losses.TIME_SAMPLERS[sampler](jax.random.key(0), sde, t_min, num)
+    t, inverse_density = time_sampling.TIME_SAMPLERS[sampler](jax.random.key(0), sde, t_min, num)
     order = np.argsort(t)
     t, inverse_density = np.asarray(t)[order], np.asarray(inverse_density)[order]
     assert t[0] >= t_min
@@ -153,7 +154,7 @@ def test_the_stated_density_of_times_is_the_true_one(sde, sampler):
 
 
 def test_uniform_times_are_uniform():
-    drawn = losses.uniform(jax.random.key(0), sde_lib.VP(), 1e-5, 10_000)
+    drawn = time_sampling.uniform(jax.random.key(0), sde_lib.VP(), 1e-5, 10_000)
     # Standard error of the mean 0.0029, of the variance 0.00075.
     assert abs(drawn.t.mean() - 0.5) < 4 * 0.0029
     assert abs(drawn.t.var() - 1 / 12) < 4 * 0.00075
@@ -162,14 +163,14 @@ def test_uniform_times_are_uniform():
 @pytest.mark.parametrize('sde', LINEAR, ids=name_of)
 def test_importance_makes_the_likelihood_weighting_constant_on_normal_data(sde):
     """For N(0, I) data and the exact score, E |residual|^2 = sigmoid(log_snr)."""
-    drawn = losses.importance(jax.random.key(0), sde, max(1e-3, sde.t_min), 1024)
+    drawn = time_sampling.importance(jax.random.key(0), sde, max(1e-3, sde.t_min), 1024)
     expected_square = jax.nn.sigmoid(sde.log_snr(drawn.t))
     values = losses.likelihood(sde, drawn.t) * drawn.inverse_density * expected_square
     np.testing.assert_allclose(values, values.mean(), rtol=2e-3)
 
 
 def test_stratified_times_visit_every_stratum_once():
-    drawn = losses.stratified(jax.random.key(3), sde_lib.VP(), 1e-5, 100)
+    drawn = time_sampling.stratified(jax.random.key(3), sde_lib.VP(), 1e-5, 100)
     np.testing.assert_array_equal(np.floor(np.asarray(drawn.t) * 100), np.arange(100))
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import metrics
 import run_lib
 from choices import InputError
-from tests import program, published_config
+from reports import logs
+from tests import published_config
+from tests.support import program
 
 CONFIG = '--config=tests/tiny_config.py'
 
@@ -26,7 +27,7 @@ def workdir(tmp_path_factory):
 
 
 def losses(workdir):
-    rows = metrics.read(workdir / 'logs' / 'metrics.jsonl')
+    rows = logs.read(workdir / 'logs' / 'metrics.jsonl')
     kept = ('step', 'loss', 'grad_norm', 'test_loss')
     return [{name: row[name] for name in kept if name in row} for row in rows]
 
@@ -40,7 +41,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
     assert Image.open(workdir / 'samples' / '0000040.png').size[0] > 100
     assert (workdir / 'curves.png').exists()
     assert list((workdir / 'logs').glob('events.*'))
-    rows = metrics.read(workdir / 'logs' / 'metrics.jsonl')
+    rows = logs.read(workdir / 'logs' / 'metrics.jsonl')
     assert [row['step'] for row in rows if 'loss' in row] == list(range(4, 41, 4))
     assert [row['step'] for row in rows if 'test_loss' in row] == [20, 40]
     assert all(0 <= row['data_wait'] <= 1 for row in rows if 'loss' in row)

@@ -12,7 +12,7 @@ import sampling
 import sde_lib
 from solvers import correctors, grids, predictors
 from solvers.grid_solver import predictor_corrector
-from tests import golden, mixture
+from tests.support import golden, mixture
 
 # The published steps
 

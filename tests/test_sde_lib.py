@@ -10,7 +10,7 @@ import pytest
 
 import sde_lib
 from choices import InputError
-from tests import golden
+from tests.support import golden
 
 SDES = [cls() for cls in sde_lib.SDES.values()]
 CONTINUOUS = [sde for sde in SDES if not isinstance(sde, sde_lib.Chain)]

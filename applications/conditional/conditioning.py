@@ -1,0 +1,318 @@
+"""From config.task to a conditional sampler.
+
+    sample(given, key, indices) -> Samples
+
+like those of samplers.py, with the parameters and measurements in `given`. Images are drawn one by
+one, mapped over the batch, so that none depends on its neighbours.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+from ml_collections import ConfigDict
+
+import keys
+import sampling
+from choices import InputError, choose
+from experiments.experiment import NO_CLASS, Classifier, ScoreModel
+from experiments.samplers import create_method
+from guidance import class_guidance, classification, measurements, posteriors
+from guidance.measurements import Measurement
+from parameterization import ScoreFn
+from sampling import Samples
+from sde_lib import SDE
+from solvers import ends
+
+Params = Any
+
+# The number of the key that projections draw from; samplers count from 0.
+PROJECTION = 2**32 - 1
+# Fields that mean something to one task alone.
+OWN_FIELDS = {
+    'mask': 'inpaint',
+    'factor': 'superresolve',
+    'blur_std': 'deblur',
+    'matrix': 'linear',
+    'classifier': 'class',
+}
+
+
+class Given(NamedTuple):
+    """What samples are drawn with: parameters, and, of tasks that have them, those of a classifier
+    and a measurement of each image.
+    """
+
+    params: Params
+    classifier: Params = None
+    y: Float[Array, 'images *measurement'] | None = None
+
+
+Sampler = Callable[[Given, Key[Array, ''], Int[Array, 'batch']], Samples]
+
+
+def check_fields(config: ConfigDict, model: ScoreModel) -> None:
+    """Raises InputError for fields of config.task that the task lacks or has no use for."""
+    task, name = config.task, config.task.name
+    choose(TASKS, name, 'task.name')
+    for field, owner in OWN_FIELDS.items():
+        if task[field] is not None and name != owner:
+            raise InputError(f'task.{field}: {task[field]!r} is of task {owner!r}, not of {name!r}')
+        if task[field] is None and name == owner != 'class':
+            raise InputError(f'task.{field}: task {name!r} needs one')
+    if name == 'class' and (task.images is not None or task.measured or task.noise_std):
+        raise InputError("task.name: 'class' takes no images, measured or noise_std")
+    if task.label is not None and name != 'class' and not model.num_classes:
+        raise InputError(f'task.label: {task.label}, and the network knows of no classes')
+    if config.sampling.batch_mean_norm:
+        raise InputError('sampling.batch_mean_norm: True is not for tasks: images are independent')
+
+
+# Classes
+
+
+def create_class_sampler(
+    config: ConfigDict, model: ScoreModel, classifier: Classifier | None
+) -> Sampler:
+    """Images of class task.label, or of each class in turn, by the network or a classifier."""
+    task, draw = config.task, create_method(config, model, config.sampling.method)
+    num_classes = model.num_classes or _num_classes(classifier)
+    guide = _by_network(config, model) if model.num_classes else _by_classifier(model, classifier)
+    label_of = labels(config, num_classes)
+    evaluations = 2 if model.num_classes and task.guidance != 1 else 1
+
+    def sample_one(given, image_key, index):
+        score_fn = guide(given, label_of(index), task.guidance)
+        drawn = draw(image_key[None], score_fn, model.image_shape)
+        return drawn._replace(nfe=evaluations * drawn.nfe)
+
+    return _each(sample_one)
+
+
+def labels(config: ConfigDict, num_classes: int) -> Callable[[Int[Array, '']], Int[Array, '']]:
+    """The class of the image with an index."""
+    label = config.task.label
+    if label is not None and not 0 <= label < num_classes:
+        raise InputError(f'task.label: {label}; one of 0 to {num_classes - 1} needed')
+    return lambda index: index % num_classes if label is None else jnp.full_like(index, label)
+
+
+def _num_classes(classifier: Classifier | None) -> int:
+    if classifier is None:
+        raise InputError('task.classifier: a network that knows no classes needs one to guide it')
+    return classifier.network.num_classes
+
+
+def _by_network(config: ConfigDict, model: ScoreModel) -> Callable:
+    if config.task.guidance != 1 and not config.training.label_dropout:
+        raise InputError(
+            f'task.guidance: {config.task.guidance} needs a network that was trained without '
+            'labels too, by training.label_dropout; 1 draws from the classes as they are'
+        )
+
+    def guide(given, label, scale):
+        conditional = model.score_fn(given.params, label)
+        if scale == 1:
+            return conditional
+        marginal = model.score_fn(given.params, NO_CLASS)
+        return class_guidance.classifier_free_guidance(conditional, marginal, scale)
+
+    return guide
+
+
+def _by_classifier(model: ScoreModel, classifier: Classifier) -> Callable:
+    sde = model.sde
+    # Noisier than this the classifier has seen nothing, and says nothing.
+    least_log_snr = classifier.sde.log_snr(jnp.float32(classifier.sde.T))
+    of_sde = classifier.under(sde)
+
+    def guide(given, label, scale):
+        log_probs = of_sde.class_log_probs(given.classifier)
+
+        def log_prob(x, t):
+            of_label = classification.log_prob(log_probs, jnp.broadcast_to(label, t.shape), x, t)
+            return jnp.where(sde.log_snr(t) < least_log_snr, 0.0, of_label)
+
+        return class_guidance.classifier_guidance(model.score_fn(given.params), log_prob, scale)
+
+    return guide
+
+
+# Measurements
+
+
+def create_measured_sampler(
+    config: ConfigDict, model: ScoreModel, measurement: Measurement
+) -> Sampler:
+    """Images of which `given.y` are measurements, task.samples_each of every one."""
+    task, draw = config.task, create_method(config, model, config.sampling.method)
+    label = _one_label(config, model)
+    condition = choose(METHODS, task.method, 'task.method')(config, draw, model.sde, measurement)
+
+    def sample_one(given, image_key, index):
+        y = given.y[index // task.samples_each][None]
+        score_fn = model.score_fn(given.params, label)
+        drawn = condition(image_key[None], score_fn, model.image_shape, y)
+        if task.noise_std:
+            return drawn
+        return drawn._replace(x=posteriors.match(measurement, y, drawn.x))
+
+    return _each(sample_one)
+
+
+def _one_label(config: ConfigDict, model: ScoreModel) -> int | None:
+    """The class of all images; without one, class-conditional networks draw as if they had none."""
+    label = config.task.label
+    if not model.num_classes:
+        return None
+    if label is None and not config.training.label_dropout:
+        raise InputError('task.label: the network is class-conditional, and needs one')
+    if label is not None and not 0 <= label < model.num_classes:
+        raise InputError(f'task.label: {label}; one of 0 to {model.num_classes - 1} needed')
+    return NO_CLASS if label is None else label
+
+
+def _each(sample_one: Callable) -> Sampler:
+    def sample(given, key, indices):
+        image_keys = keys.of_images(key, indices)
+        drawn = jax.vmap(sample_one, (None, 0, 0))(given, image_keys, indices)
+        return jax.tree.map(lambda a: a[:, 0], drawn)
+
+    return sample
+
+
+def _solver_of(draw: Callable, config: ConfigDict):
+    """The solver of a method on a time grid."""
+    if draw.func is not sampling.on_grid:
+        raise InputError(
+            f'task.method: {config.task.method!r} needs a sampler with a time grid, and '
+            f"sampling.method {config.sampling.method!r} has none; 'pigdm' needs none"
+        )
+    return draw.keywords['solver']
+
+
+def _projection(config: ConfigDict, draw: Callable, sde: SDE, measurement: Measurement) -> Callable:
+    task, solver = config.task, _solver_of(draw, config)
+    if task.noise_std:
+        raise InputError(
+            f"task.noise_std: {task.noise_std}, and 'projection' takes measurements for exact; "
+            "task.method 'dps' or 'pigdm' is needed"
+        )
+    if task.guidance != 1:
+        raise InputError(f"task.guidance: {task.guidance}, and 'projection' has no strength")
+
+    def condition(image_keys, score_fn, shape, y):
+        own_keys = jax.vmap(lambda key: jax.random.fold_in(key, PROJECTION))(image_keys)
+        noise = ends.noise_source(own_keys, shape, config.sampling.temperature)
+        projected = posteriors.projected(solver, measurement, y, noise)
+        return draw(image_keys, score_fn, shape, solver=projected)
+
+    return condition
+
+
+def _dps(config: ConfigDict, draw: Callable, sde: SDE, measurement: Measurement) -> Callable:
+    solver = _solver_of(draw, config)
+
+    def condition(image_keys, score_fn, shape, y):
+        scale = config.task.guidance
+        guided = posteriors.diffusion_posterior_sampling(solver, measurement, y, scale)
+        return draw(image_keys, score_fn, shape, solver=guided)
+
+    return condition
+
+
+def _pigdm(config: ConfigDict, draw: Callable, sde: SDE, measurement: Measurement) -> Callable:
+    task = config.task
+
+    def condition(image_keys, score_fn, shape, y):
+        guided: ScoreFn = posteriors.pseudo_inverse_guidance(
+            score_fn,
+            measurement,
+            y,
+            sde=sde,
+            noise_std=task.noise_std,
+            data_std=task.data_std,
+            scale=task.guidance,
+        )
+        return draw(image_keys, guided, shape)
+
+    return condition
+
+
+METHODS = {'projection': _projection, 'dps': _dps, 'pigdm': _pigdm}
+
+
+# What is measured, and the shape of images that are measurements already.
+
+
+class Measured(NamedTuple):
+    """A measurement of images, and its shape [height, width, channels] if that is an image too."""
+
+    measurement: Measurement
+    shape: tuple[int, int, int] | None
+
+
+def _inpaint(task: ConfigDict, shape: tuple[int, int, int], known: np.ndarray) -> Measured:
+    if known.all() or not known.any():
+        which = 'white' if known.any() else 'black'
+        raise InputError(f'task.mask: {task.mask} is all {which}; white is known, black is not')
+    return Measured(measurements.known_pixels(known, shape[2]), shape)
+
+
+def _colourise(task: ConfigDict, shape: tuple[int, int, int], array: None) -> Measured:
+    if shape[2] != 3:
+        raise InputError(f'data.channels: {shape[2]}, and task {task.name!r} needs 3')
+    return Measured(measurements.grey(), (*shape[:2], 1))
+
+
+def _superresolve(task: ConfigDict, shape: tuple[int, int, int], array: None) -> Measured:
+    height, width, channels = shape
+    factor = task.factor
+    if factor < 2 or height % factor or width % factor:
+        raise InputError(f'task.factor: {factor}; above 1, and a divisor of {height} and {width}')
+    small = (height // factor, width // factor, channels)
+    return Measured(measurements.block_mean(height, width, factor), small)
+
+
+def _deblur(task: ConfigDict, shape: tuple[int, int, int], array: None) -> Measured:
+    return Measured(measurements.gaussian_blur(*shape[:2], task.blur_std), shape)
+
+
+def _linear(task: ConfigDict, shape: tuple[int, int, int], array: np.ndarray) -> Measured:
+    size = int(np.prod(shape))
+    if array.ndim != 2 or array.shape[1] != size or array.dtype.kind not in 'fiu':
+        raise InputError(
+            f'task.matrix: {task.matrix} is {array.dtype} {array.shape}; numbers [m, {size}] needed'
+        )
+    return Measured(measurements.matrix(array, shape), None)
+
+
+MEASURED_TASKS = {
+    'inpaint': _inpaint,
+    'colourise': _colourise,
+    'superresolve': _superresolve,
+    'deblur': _deblur,
+    'linear': _linear,
+}
+TASKS = {'class': None, **MEASURED_TASKS}
+
+
+def create_measurement(
+    task: ConfigDict, shape: tuple[int, int, int], array: np.ndarray | None
+) -> Measured:
+    """What a task measures of images of `shape`; `array` is the mask or the matrix, if any."""
+    return MEASURED_TASKS[task.name](task, shape, array)
+
+
+def observe(
+    measurement: Measurement,
+    key: Key[Array, ''],
+    x: Float[Array, 'images *shape'],
+    noise_std: float,
+) -> Float[Array, 'images *measurement']:
+    """Measurements A x + noise, the same of an image whatever others there are."""
+    y = measurement.measure(x)
+    return y + noise_std * keys.normal(keys.per_image(key, len(y)), 0, y.shape[1:])

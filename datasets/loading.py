@@ -1,0 +1,191 @@
+"""The images of a split, of one shape, to be read by index.
+
+numpy in, numpy out: scaling, flips and dequantisation happen on the device (quantization.py).
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Bool, Int, Integer, UInt8
+
+from datasets import sources
+from datasets.sizes import FITS, conform
+from datasets.sources import SPLITS, DataError
+
+Batch = dict[str, np.ndarray]
+
+# Decoded images are kept if all of them together take no more than this.
+CACHE_BYTES = 2 * 2**30
+# The permutation that makes a test split has a seed of its own.
+SPLIT_SEED = 2**64 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Images:
+    """Images of one shape [height, width, channels], read by index.
+
+    `gather` takes indices [batch] in [0, length) and returns 'image', uint8 [batch, *shape], and
+    'label', int32 [batch], which is -1 where there is none. Threads may call it at the same time.
+    """
+
+    length: int
+    shape: tuple[int, int, int]
+    gather: Callable[[Int[np.ndarray, 'batch']], Batch]
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Batch:
+        """One image and its label; IndexError outside of [-length, length)."""
+        position = range(self.length)[index]
+        return {name: rows[0] for name, rows in self.gather(np.array([position])).items()}
+
+
+def from_arrays(
+    images: UInt8[np.ndarray, 'n h w c'], labels: Integer[np.ndarray, 'n'] | None = None
+) -> Images:
+    """Images that are in memory: a batch is one indexing operation."""
+    labels = np.full(len(images), -1) if labels is None else labels
+    labels = labels.astype(np.int32)
+
+    def gather(indices):
+        return {'image': images.take(indices, axis=0), 'label': labels[indices]}
+
+    return Images(len(images), images.shape[1:], gather)
+
+
+def from_reader(
+    read: Callable[[int], tuple[UInt8[np.ndarray, 'h w c'], int]],
+    length: int,
+    shape: tuple[int, int, int],
+) -> Images:
+    """Images that `read(i)` makes, with their labels, when asked for; kept if CACHE_BYTES allow."""
+    if length * math.prod(shape) <= CACHE_BYTES:
+        read = functools.cache(read)
+
+    def gather(indices):
+        images, labels = zip(*map(read, indices.tolist()), strict=True)
+        return {'image': np.stack(images), 'label': np.array(labels, np.int32)}
+
+    return Images(length, shape, gather)
+
+
+# Loading
+
+
+def load(
+    source: str,
+    split: str,
+    image_size: tuple[int, int],
+    channels: int,
+    test_fraction: float = 0.1,
+    fit: str = 'crop',
+    data_dir: str | None = None,
+    crop_size: int | None = None,
+) -> Images:
+    """The images of one split of a source.
+
+    Args:
+        source: `mnist5k` or `digits` (embedded), `npz:PATH`, `folder:PATH`, or the name of a TFDS
+            builder, as `cifar10` or `lsun/bedroom`, that is prepared in the array_record format.
+        split: 'train' or 'test'. Where a source has no test split (for TFDS, no 'validation'
+            either), a fixed permutation, the same in all runs, divides its images into two.
+        image_size: (height, width). Images of another size are brought to it as `fit` says.
+        channels: 1 (luminance) or 3. Transparent images are laid on white.
+        test_fraction: share of the images in a test split that is made here.
+        fit: a key of FITS.
+        data_dir: where TFDS keeps its data, if not in its own default.
+        crop_size: side of a square that is cut from the centre of each image first, if not None.
+            A side shorter than this stays as it is.
+
+    Raises:
+        DataError: an argument or a file cannot be used. All broken image files of a small folder,
+            and all truncated ones of a large folder, are found here, before anything is read.
+    """
+    _check_choice('split', split, SPLITS)
+    _check_choice('data.channels', channels, (1, 3))
+    _check_choice('data.fit', fit, FITS)
+    if len(image_size) != 2 or min(image_size) < 1:
+        raise DataError(
+            f'data.image_size is {image_size}; two positive numbers, (height, width), needed'
+        )
+    if crop_size is not None and crop_size < 1:
+        raise DataError(f'data.crop_size is {crop_size}; a positive number, or None, needed')
+    stored = sources.find(source, split, data_dir)
+    chosen = _part(stored.length, split, test_fraction) if stored.undivided else None
+    shape = (*image_size, channels)
+    if stored.arrays and stored.arrays[0].shape[1:] == shape and crop_size is None:
+        return from_arrays(*(a if chosen is None else a[chosen] for a in stored.arrays))
+
+    def read(i):
+        image, label = stored.read(i if chosen is None else int(chosen[i]))
+        return conform(image, shape, fit, crop_size), label
+
+    return from_reader(read, stored.length if chosen is None else len(chosen), shape)
+
+
+def load_all(
+    source: str, image_size: tuple[int, int], channels: int, fit: str, crop_size: int | None = None
+) -> Images:
+    """The images of a file or a `source` of `load`, brought to one shape; nothing is held out.
+
+    Of sources that have splits it is the test split.
+    """
+    shape = (*image_size, channels)
+    is_file = source.lower().endswith(sources.EXTENSIONS)
+    stored = sources.image_file(source) if is_file else sources.find(source, 'test', None)
+
+    def read(i):
+        image, label = stored.read(i)
+        return conform(image, shape, fit, crop_size), label
+
+    return from_reader(read, stored.length, shape)
+
+
+def load_mask(path: str, image_size: tuple[int, int]) -> Bool[np.ndarray, 'height width']:
+    """Where an image file is white; DataError unless it has this size."""
+    image, _ = sources.image_file(path).read(0)
+    height, width = image_size
+    if image.size != (width, height):
+        raise DataError(
+            f'{path} has {image.height}x{image.width} pixels; {height}x{width} needed, as '
+            'data.image_size'
+        )
+    return conform(image, (height, width, 1), 'crop')[:, :, 0] >= 128
+
+
+def _check_choice(field, value, allowed):
+    if value not in allowed:
+        raise DataError(f'{field} is {value!r}; allowed: {", ".join(map(repr, allowed))}')
+
+
+def _part(length: int, split: str, test_fraction: float) -> Int[np.ndarray, 'part']:
+    """Indices of the images in one of the two splits that are made of `length` images."""
+    num_test = round(length * test_fraction)
+    if not 1 <= num_test < length:
+        raise DataError(
+            f'data.test_fraction is {test_fraction}, which makes a test split of {num_test:,} of '
+            f'{length:,} images; both splits need at least one'
+        )
+    order = permutation(length, SPLIT_SEED, 0)
+    return order[:num_test] if split == 'test' else order[num_test:]
+
+
+# Batches
+
+
+@functools.lru_cache(maxsize=4)  # Two epochs for each of two streams.
+def permutation(length: int, seed: int, epoch: int) -> Int[np.ndarray, 'length']:
+    """The permutation of `length` indices for (seed, epoch), on every machine and for good.
+
+    numpy promises to keep the bits of Philox, not what `Generator.permutation` makes of them (NEP
+    19). Sorting indices by random high bits is as fast, and no two keys are equal.
+    """
+    key = np.array([seed % 2**64, epoch], np.uint64)
+    bits = np.random.Philox(key=key).random_raw(length)
+    low = np.uint64(2 ** length.bit_length() - 1)
+    keys = bits & ~low | np.arange(length, dtype=np.uint64)
+    return (np.sort(keys) & low).astype(np.int64)

@@ -1,0 +1,221 @@
+"""How good samples are: their features against those of data, by the measures of evaluation.py.
+
+The floor is what another split of the data gets in place of as many samples: sampling cannot be
+better. Features are computed once, and kept in files whose names hold a fingerprint of images,
+network and preprocessing; until they are whole, batch by batch.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import pathlib
+import shutil
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+
+from choices import InputError, choose
+from datasets import batching, loading
+from devices import processes, sharding
+from evaluation import distances, extractors
+from evaluation.distances import Moments
+from evaluation.extractors import Extractor
+from storage import resumable
+
+FINGERPRINTED = 4096  # images of a data set, evenly spread, that are looked at
+FEWEST = 10  # images of a set
+# One more split of the Inception score for each so many images, up to 10.
+IMAGES_OF_A_SPLIT = 5000
+
+# Names of the Frechet distance, the kernel distance and the score of logits; the others follow.
+LABELS = {
+    'classifier': ('fd_classifier', 'kd_classifier', 'score_classifier'),
+    'inception': ('fid', 'kid', 'inception_score'),
+}
+
+
+class FeatureSet(NamedTuple):
+    """Moments of all features of a set; features and logits of the first images."""
+
+    moments: Moments
+    features: Float[np.ndarray, 'kept dim']
+    logits: Float[np.ndarray, 'kept classes']
+
+
+@dataclasses.dataclass(frozen=True)
+class Quality:
+    """Compares samples with `reference`, and as many images of `other` for the floor."""
+
+    networks: list[Extractor]
+    reference: loading.Images
+    other: loading.Images
+    other_name: str
+    batch_size: int
+    max_features: int
+    extrapolate: bool
+    cache_dir: pathlib.Path
+    mesh: Mesh
+
+    def of_samples(
+        self, name: str, pixels: UInt8[np.ndarray, 'n h w c'], directory: pathlib.Path
+    ) -> dict[str, float]:
+        """Measures by every network, named `{name}_{measure}`; features are kept in `directory`."""
+        data = loading.from_arrays(pixels)
+        return self._compare(name, lambda by: self._cached(by, data, len(data), name, directory))
+
+    def floor(self, num: int) -> dict[str, float]:
+        """The same of the first images of the other split."""
+        data = dataclasses.replace(self.other, length=min(num, len(self.other)))
+        name, directory = self.other_name, self.cache_dir
+        return self._compare(name, lambda by: self._cached(by, data, len(data), name, directory))
+
+    def _compare(self, name, extract):
+        found = {}
+        for by in self.networks:
+            reference = self._cached(
+                by, self.reference, self.max_features, 'reference', self.cache_dir
+            )
+            measured = compare(by.name, extract(by), reference, self.max_features, self.extrapolate)
+            found |= {f'{name}_{measure}': value for measure, value in measured.items()}
+        return found
+
+    def _cached(self, by, data, keep, name, directory):
+        path = directory / f'{by.name}_{fingerprint(by, data, keep)[:16]}.npz'
+        if whole := processes.from_first(lambda: resumable.load(path)):
+            return from_arrays(whole)
+        batches = path.with_name(f'{path.stem}_batches_of_{self.batch_size}')
+        title = f'{name}, {by.name}'
+        found = extract(by, data, self.batch_size, keep, self.mesh, title, batches)
+        processes.on_first(resumable.save, path, to_arrays(found))
+        processes.on_first(functools.partial(shutil.rmtree, batches, ignore_errors=True))
+        return found
+
+
+def create(
+    fields: ConfigDict,
+    num_samples: int,
+    load: Callable[[str], loading.Images],
+    image_shape: tuple[int, int, int],
+    cache_dir: pathlib.Path,
+    mesh: Mesh,
+) -> Quality:
+    """What config.eval asks for; `load` gives the images of a split.
+
+    Raises InputError for fields that cannot be used, and for sets that are too small to compare.
+    """
+    other_name = choose(OTHER_SPLITS, fields.reference, 'eval.reference')
+    networks = [extractors.create(name, fields, image_shape, mesh) for name in fields.quality]
+    reference, other = load(fields.reference), load(other_name)
+    for field, num in (
+        ('eval.num_samples', num_samples),
+        ('eval.max_features', fields.max_features),
+        (f'data.source: images of the {fields.reference} split', len(reference)),
+        (f'data.source: images of the {other_name} split', len(other)),
+    ):
+        if num < FEWEST:
+            raise InputError(f'{field}: {num}; eval.quality needs at least {FEWEST}')
+    return Quality(
+        networks=networks,
+        reference=reference,
+        other=other,
+        other_name=other_name,
+        batch_size=fields.batch_size,
+        max_features=fields.max_features,
+        extrapolate=fields.extrapolate,
+        cache_dir=pathlib.Path(fields.cache_dir or cache_dir),
+        mesh=mesh,
+    )
+
+
+OTHER_SPLITS = {'test': 'train', 'train': 'test'}
+
+
+def extract(
+    by: Extractor,
+    data: loading.Images,
+    batch_size: int,
+    keep: int,
+    mesh: Mesh,
+    name: str,
+    directory: pathlib.Path | None = None,
+) -> FeatureSet:
+    """Features of every image, batch by batch over all devices, and moments that need no more.
+
+    Those of batches are kept in `directory`, if there is one, for the case of an interruption.
+    """
+    total, features, logits, kept = None, [], [], 0
+    batches = batching.epoch(data, batch_size, *processes.place())
+    with processes.bar(total=len(data), unit='image', desc=f'features of {name}') as bar:
+        for i, batch in enumerate(batches):
+            left = len(data) - i * batch_size
+            of_batch = functools.partial(_features, by, batch['image'], left, mesh)
+            new = list(resumable.keep(directory, i, of_batch).values())
+            moments = distances.moments(new[0])
+            total = distances.merge(total, moments) if total else moments
+            if kept < keep:
+                for rows, part in zip((features, logits), new, strict=True):
+                    rows.append(part[: keep - kept])
+                kept += len(features[-1])
+            bar.update(len(new[0]))
+    return FeatureSet(total, np.concatenate(features), np.concatenate(logits))
+
+
+def _features(by, pixels, num, mesh):
+    outputs = processes.gather(by.run(by.params, sharding.split(mesh, pixels)))
+    kept = [output[:num] for output in outputs]
+    return dict(zip(('features', 'logits'), kept, strict=True))
+
+
+def compare(
+    name: str, samples: FeatureSet, reference: FeatureSet, max_features: int, extrapolate: bool
+) -> dict[str, float]:
+    """All measures, labelled with the network."""
+    frechet, kernel, score = LABELS[name]
+    gaussian = distances.gaussian(reference.moments)
+    kernel_distance = distances.kernel_distance(samples.features, reference.features)
+    splits = min(10, 1 + len(samples.logits) // IMAGES_OF_A_SPLIT)
+    scores = distances.inception_score(samples.logits, splits)
+    found = {
+        f'{frechet}': distances.frechet_distance(distances.fit(samples.features), gaussian),
+        f'{frechet}_images': samples.moments.count,
+        f'{kernel}': kernel_distance.value,
+        f'{kernel}_standard_error': kernel_distance.standard_error,
+        f'{score}': scores.value,
+    }
+    if splits > 1:
+        found[f'{score}_standard_error'] = scores.standard_error
+    if extrapolate:
+        line = distances.extrapolated_frechet_distance(samples.features, gaussian)
+        found |= {
+            f'{frechet}_infinity': line.at_infinity,
+            f'{frechet}_bias': line.slope / samples.moments.count,
+        }
+    near = distances.neighbours(reference.features, samples.features[:max_features])
+    return found | {f'{measure}_{name}': value for measure, value in near._asdict().items()}
+
+
+# Files
+
+
+def fingerprint(by: Extractor, data: loading.Images, keep: int) -> str:
+    """Changes with the network, with the number of images, and with any of FINGERPRINTED ones."""
+    digest = hashlib.sha256(f'{by.fingerprint} {len(data)} {data.shape} {keep}'.encode())
+    indices = np.unique(np.linspace(0, len(data) - 1, min(len(data), FINGERPRINTED)).astype(int))
+    for rows in np.array_split(indices, -(-len(indices) // 256)):
+        digest.update(data.gather(rows)['image'].tobytes())
+    return digest.hexdigest()
+
+
+def to_arrays(found: FeatureSet) -> resumable.Arrays:
+    """For a file."""
+    return {**found.moments._asdict(), 'features': found.features, 'logits': found.logits}
+
+
+def from_arrays(arrays: resumable.Arrays) -> FeatureSet:
+    """What `to_arrays` was given."""
+    moments = Moments(int(arrays['count']), arrays['mean'], arrays['scatter'])
+    return FeatureSet(moments, arrays['features'], arrays['logits'])

@@ -1,0 +1,28 @@
+"""Images as files for people: sheets of many, enlarged."""
+
+import math
+import pathlib
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+
+def grid(images: UInt8[np.ndarray, 'n h w c'], columns: int | None = None) -> np.ndarray:
+    """One image with all of them, row by row, in a square of nearly as many rows as columns."""
+    n, h, w, c = images.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    rows = math.ceil(n / columns)
+    sheet = np.full((rows * (h + 1) - 1, columns * (w + 1) - 1, c), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * (h + 1), i % columns * (w + 1)
+        sheet[top : top + h, left : left + w] = image
+    return sheet
+
+
+def save_png(path: pathlib.Path, image: UInt8[np.ndarray, 'h w c'], min_side: int = 512) -> None:
+    """Writes an image, each pixel enlarged until the shorter side has about `min_side`."""
+    factor = max(1, round(min_side / min(image.shape[:2])))
+    pixels = image.repeat(factor, 0).repeat(factor, 1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path)

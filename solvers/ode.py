@@ -1,0 +1,219 @@
+"""The probability-flow ODE of a batch of images, by any solver of diffrax, adaptive or on a grid.
+
+Every image has its own error estimate and step size: its solution does not depend on its
+neighbours. The batch is done when its slowest member is. `per_image=False` is the published rule:
+one error norm and one step size for the whole batch.
+
+The solver's variable is the log signal-to-noise ratio lambda, with dt/dlambda = -sigma^2 / g^2:
+most of a log-likelihood is gained at times below 1e-3, over which steps in t jump unnoticed.
+
+Implicit solvers find each stage by a fixed number of simplified Newton iterations, so that their
+evaluations can be counted and no image waits for another's root. They hold a dense Jacobian of
+dim^2 numbers an image, made from dim directional derivatives: they are for up to a few hundred
+dimensions.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import optimistix
+from jaxtyping import Array, Float, Int
+
+from choices import InputError, choose
+from parameterization import ScoreFn
+from sde_lib import SDE
+from solvers import quadratures
+
+MAX_STEPS = 10_000
+# An adaptive solver's first step, in log signal-to-noise ratio. One guessed from derivatives is so
+# short at the data's end that the next steps only grow.
+FIRST_STEP = 1.0
+# The share that a step is of the longest whose error is expected to be accepted. A rejected step
+# costs as much as another, and a network's error is not smooth enough for diffrax's 0.9.
+SAFETY = 0.8
+
+
+class Method(NamedTuple):
+    """A solver of diffrax, its evaluations a step, and those besides in the first step.
+
+    `adaptive`: it estimates its error. `iterations` are those of the root finder of implicit ones.
+    `telling` is the same solver for a velocity of `quadratures.branching`, if it has one.
+    """
+
+    solver: Callable
+    per_step: int
+    first: int = 0
+    adaptive: bool = True
+    iterations: int = 0
+    telling: Callable | None = None
+
+
+class SimplifiedNewton(diffrax.VeryChord):
+    """A fixed number of simplified Newton iterations, after which the last correction has to be
+    below `accept` tolerances, or else the step is rejected.
+    """
+
+    iterations: int = 2
+    accept: float = 0.1
+
+    def terminate(self, fn, y, args, options, state, tags):
+        results = optimistix.RESULTS
+        done = state.step >= self.iterations
+        # What remains is smaller than the last correction by another contraction.
+        has_failed = done & ~(state.diffsize < self.accept)
+        return done, results.where(has_failed, results.nonlinear_divergence, results.successful)
+
+
+def _implicit(solver: Callable, stages: int, iterations: int) -> Method:
+    """A Kvaerno method, whose first stage is the last of the step before.
+
+    diffrax evaluates with derivatives twice a step: for the Jacobian, and for one that it starts
+    from and drops; the first step finds its first stage like the others.
+    """
+    return Method(solver, (stages - 1) * iterations + 2, iterations, iterations=iterations)
+
+
+def velocity(sde: SDE, score_fn: ScoreFn) -> Callable:
+    """The velocity of the probability-flow ODE for one image, as `solve` asks for it."""
+    return lambda t, x, args: sde.probability_flow(x[None], t[None], score_fn(x[None], t[None]))[0]
+
+
+def solve(
+    velocity: Callable,
+    y0: Any,
+    args: Any,
+    t0: float,
+    t1: float,
+    *,
+    sde: SDE,
+    solver: str,
+    rtol: float,
+    atol: float,
+    per_image: bool = True,
+    light: Callable | None = None,
+    times: Float[Array, 'times'] | None = None,
+    save: Float[Array, 'saved'] | None = None,
+) -> tuple[Any, Int[Array, 'batch']]:
+    """Solves dy/dt = velocity(t, y, args) from t0 to t1 for each member of a batch of pytrees.
+
+    `velocity` sees one member: a scalar t, and y and args without the batch axis. Steps are as
+    `rtol` and `atol` ask for, or, given `times` from t0 to t1, those. Returns y(t1), or y at the
+    times `save` on a second axis, and each member's number of evaluations, rejected steps included.
+    An evaluation may come with directional derivatives. Raises when a member needs over MAX_STEPS
+    steps.
+
+    Without `per_image` the batch has one error norm, over all of it, and one step size, as
+    published: it takes fewer evaluations than the slowest member, whose errors are averaged away.
+
+    `light` is a cheaper velocity for a y with quadratures, on which no velocity depends: it may
+    leave theirs out. It stands in at stages that give them no weight: see quadratures.py.
+    """
+    method = choose(SOLVERS, solver, 'solver')
+    check(solver, per_image=per_image, on_grid=times is not None, field='solver')
+    ends = jnp.array([t0, t1])
+    convert = functools.partial(_in_log_snr, sde=sde, ends=ends, batched=not per_image)
+    field = convert(velocity)
+    if light is not None and method.telling:
+        method = method._replace(solver=method.telling)
+        field = quadratures.branching(field, convert(light))
+
+    def solve_with(norm, y, args):
+        log_snrs = sde.log_snr(ends if times is None else times)
+        first_step, controller = _steps(log_snrs, times is not None, rtol, atol, norm)
+        solution = diffrax.diffeqsolve(
+            diffrax.ODETerm(field),
+            _create(method, rtol, atol, on_grid=times is not None),
+            log_snrs[0],
+            log_snrs[-1],
+            first_step,
+            y,
+            args,
+            saveat=diffrax.SaveAt(t1=True) if save is None else _save_at(sde, save, log_snrs),
+            stepsize_controller=controller,
+            adjoint=diffrax.ForwardMode(),
+            max_steps=MAX_STEPS,
+        )
+        ys = jax.tree.map(lambda ys: ys[0], solution.ys) if save is None else solution.ys
+        return ys, method.per_step * solution.stats['num_steps'] + method.first
+
+    if per_image:
+        return jax.vmap(functools.partial(solve_with, _largest_rms))(y0, args)
+    ys, nfe = solve_with(optimistix.rms_norm, y0, args)
+    return ys if save is None else _swap_leading(ys), jnp.full(len(jax.tree.leaves(y0)[0]), nfe)
+
+
+def _in_log_snr(velocity: Callable, sde: SDE, ends: Array, batched: bool) -> Callable:
+    """dy/dlambda of a velocity dy/dt, at times between these two; of one member, or of a batch."""
+
+    def velocity_in_log_snr(log_snr, y, args):
+        t = jnp.clip(sde.time_at_log_snr(log_snr), ends.min(), ends.max())
+        rate = -((sde.sigma(t) / sde.diffusion(t)) ** 2)
+        return jax.tree.map(lambda v: rate * v, velocity(t, y, args))
+
+    return jax.vmap(velocity_in_log_snr, (None, 0, 0)) if batched else velocity_in_log_snr
+
+
+def check(solver: str, *, per_image: bool, on_grid: bool, field: str) -> None:
+    """Raises InputError for a solver that does not exist or cannot do what is asked for."""
+    method = choose(SOLVERS, solver, field)
+    if not (method.adaptive or on_grid):
+        raise InputError(f'{field}: {solver!r} estimates no error and needs a grid of times')
+    if method.iterations and not per_image:
+        raise InputError(f'{field}: {solver!r} is implicit, and solves image by image only')
+
+
+def _largest_rms(y: Any) -> Float[Array, '']:
+    """The largest root mean square of a leaf: a log-density is not averaged away among pixels."""
+    return jnp.stack([optimistix.rms_norm(leaf) for leaf in jax.tree.leaves(y)]).max()
+
+
+def _create(method: Method, rtol: float, atol: float, on_grid: bool) -> diffrax.AbstractSolver:
+    if not method.iterations:
+        return method.solver()
+    # On a grid there is no smaller step to go on with.
+    accept = math.inf if on_grid else 0.1
+    root_finder = SimplifiedNewton(rtol, atol, iterations=method.iterations, accept=accept)
+    return method.solver(root_finder=root_finder)
+
+
+def _steps(log_snrs: Array, on_grid: bool, rtol: float, atol: float, norm: Callable) -> tuple:
+    """The first step, and the controller of the others."""
+    if on_grid:
+        return None, diffrax.StepTo(log_snrs)
+    first_step = FIRST_STEP * jnp.sign(log_snrs[-1] - log_snrs[0])
+    return first_step, diffrax.PIDController(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
+
+
+def _save_at(sde: SDE, save: Array, log_snrs: Array) -> diffrax.SaveAt:
+    low, high = jnp.minimum(log_snrs[0], log_snrs[-1]), jnp.maximum(log_snrs[0], log_snrs[-1])
+    return diffrax.SaveAt(ts=jnp.clip(sde.log_snr(save), low, high))
+
+
+def _swap_leading(tree: Any) -> Any:
+    return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), tree)
+
+
+# Where the last stage of a step is the first of the next, it is not evaluated twice. Not here:
+# diffrax's implicit-explicit solvers, which need a velocity that is split in two, and its leapfrog,
+# which is unstable where solutions contract.
+SOLVERS = {
+    'euler': Method(diffrax.Euler, 1, adaptive=False),
+    'heun': Method(diffrax.Heun, 2),
+    'midpoint': Method(diffrax.Midpoint, 2),
+    'ralston': Method(diffrax.Ralston, 2),
+    'reversible_heun': Method(diffrax.ReversibleHeun, 1, 1),
+    'bosh3': Method(diffrax.Bosh3, 3, 1),
+    'tsit5': Method(diffrax.Tsit5, 6, 1),
+    'dopri5': Method(diffrax.Dopri5, 6, 1, telling=quadratures.Dopri5),
+    'dopri8': Method(diffrax.Dopri8, 13, 1),
+    # One evaluation for the error estimate, one with derivatives for the Jacobian.
+    'implicit_euler': Method(diffrax.ImplicitEuler, 4, iterations=2),
+    'kvaerno3': _implicit(diffrax.Kvaerno3, stages=4, iterations=2),
+    'kvaerno4': _implicit(diffrax.Kvaerno4, stages=5, iterations=3),
+    'kvaerno5': _implicit(diffrax.Kvaerno5, stages=7, iterations=3),
+}

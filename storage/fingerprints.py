@@ -1,0 +1,28 @@
+"""Short names for what results depend on: plain values, and arrays on devices."""
+
+import functools
+import hashlib
+import json
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree, UInt32
+
+
+def fingerprint(given: dict[str, Any], **more: Any) -> str:
+    """Ten hexadecimal digits that change with any of these plain values."""
+    text = json.dumps(given | more, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+@jax.jit
+def checksum(params: PyTree[Array]) -> UInt32[Array, '']:
+    """Changes with any parameter; the same however the arrays lie on devices."""
+    words = (
+        jax.lax.bitcast_convert_type(leaf.astype(jnp.float32), jnp.uint32).sum(dtype=jnp.uint32)
+        for leaf in jax.tree.leaves(params)
+    )
+    # Odd factors, so that parameters that change places count.
+    weighted = (jnp.uint32(2 * i + 1) * word for i, word in enumerate(words))
+    return functools.reduce(jnp.add, weighted)

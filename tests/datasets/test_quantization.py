@@ -1,0 +1,64 @@
+"""Images between 8 bits and floats."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import quantization
+from reports import pictures
+
+ALL = jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1)
+
+
+@pytest.mark.parametrize('centered', [False, True])
+def test_every_value_survives_the_way_there_and_back(centered):
+    np.testing.assert_array_equal(
+        quantization.to_uint8(quantization.to_float(ALL, centered), centered), ALL
+    )
+    for seed in range(20):
+        x = quantization.dequantize(jax.random.key(seed), ALL, centered)
+        # A float32 next to a bin's edge may be scaled into the next bin.
+        assert np.mean(quantization.to_uint8(x, centered) != ALL) <= 1 / 256
+
+
+@pytest.mark.parametrize(('centered', 'low'), [(False, 0.0), (True, -1.0)])
+def test_ranges(centered, low):
+    x = quantization.to_float(ALL, centered)
+    assert (x.min(), x.max()) == (low, 1.0)
+    assert quantization.bin_width(centered) * 256 == 1.0 - low
+
+
+def test_values_out_of_range_are_clipped():
+    x = jnp.array([-5.0, 5.0]).reshape(1, 1, 2, 1)
+    np.testing.assert_array_equal(quantization.to_uint8(x, True).ravel(), [0, 255])
+
+
+def test_dequantisation_is_uniform_over_the_bin():
+    x = quantization.dequantize(jax.random.key(0), jnp.full((1, 100, 100, 1), 7, jnp.uint8), False)
+    offset = x * 256 - 7
+    assert offset.min() >= 0
+    assert offset.max() <= 1
+    # Standard error of the mean 0.0029.
+    assert abs(offset.mean() - 0.5) < 4 * 0.0029
+
+
+def test_half_of_the_images_are_mirrored():
+    batch = jnp.broadcast_to(ALL, (400, 16, 16, 1))
+    x = quantization.augment(
+        jax.random.key(0), batch, random_flip=True, dequantized=False, centered=False
+    )
+    mirrored = np.asarray(quantization.to_uint8(x, False)[:, 0, 0, 0]) == 15
+    # Standard error 0.025.
+    assert abs(mirrored.mean() - 0.5) < 4 * 0.025
+    assert np.isin(np.asarray(quantization.to_uint8(x, False)[:, 0, 0, 0]), [0, 15]).all()
+
+
+def test_a_grid_has_every_image_in_its_place(tmp_path):
+    tiles = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1).repeat(3, 1).repeat(2, 2)
+    sheet = pictures.grid(tiles)
+    assert sheet.shape == (2 * 4 - 1, 3 * 3 - 1, 1)
+    assert [sheet[i // 3 * 4, i % 3 * 3, 0] for i in range(5)] == list(range(5))
+    pictures.save_png(tmp_path / 'a' / 'grid.png', sheet, min_side=70)
+    assert Image.open(tmp_path / 'a' / 'grid.png').size == (80, 70)

@@ -1,0 +1,153 @@
+"""What every method of sampling promises, made from a config as `main.py` makes it."""
+
+import functools
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sde_lib
+from choices import InputError
+from configs import base
+from devices import sharding
+from experiments import samplers
+from tests.support import mixture
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def model_of(sde, wrap=lambda x: x, num_classes=0):
+    """A stand-in for a score model, whose score is that of the mixture."""
+    exact = mixture.example().score_fn(sde)
+    return types.SimpleNamespace(
+        sde=sde,
+        num_classes=num_classes,
+        image_shape=(2,),
+        score_fn=lambda params, classes=None: lambda x, t: exact(wrap(x), t),
+    )
+
+
+def create(method, sde=None, wrap=lambda x: x, **fields):
+    """A compiled sampler: `draw(key, indices)`."""
+    config = base.get_config()
+    config.sampling.update({'steps': 8, 't_min': 1e-2, 'rtol': 1e-3, 'atol': 1e-3, **fields})
+    sample = samplers.create_sampler(config, model_of(sde or sde_lib.VP(), wrap), method)
+    return jax.jit(functools.partial(sample, None))
+
+
+KEY = jax.random.key(0)
+
+
+@pytest.mark.parametrize('method', samplers.METHODS)
+def test_an_image_is_the_same_alone_and_in_a_batch(method):
+    """In float64: another batch is another program, of whose rounding adaptive solvers make more.
+
+    Their step sizes follow error estimates that may be rounding errors.
+    """
+    with jax.enable_x64(True):
+        draw = create(method)
+        together = draw(KEY, jnp.arange(8))
+        alone = draw(KEY, jnp.array([5]))
+    np.testing.assert_allclose(alone.x[0], together.x[5], atol=1e-7)
+    np.testing.assert_array_equal(alone.nfe[0], together.nfe[5])
+
+
+@pytest.mark.parametrize('method', samplers.METHODS)
+def test_nfe_is_the_number_of_network_calls(method):
+    """Counted by a callback in the score, for one image: a batch runs until its slowest is done."""
+    rows = []
+
+    def count(x):
+        rows.append(x.size // 2)
+        return x
+
+    def wrap(x):
+        return jax.pure_callback(count, x, x, vmap_method='legacy_vectorized')
+
+    drawn = jax.block_until_ready(create(method, wrap=wrap)(KEY, jnp.array([3])))
+    assert int(drawn.nfe[0]) == sum(rows)
+
+
+@pytest.mark.parametrize('method', samplers.METHODS)
+def test_a_method_compiles_once_for_a_shape(method):
+    draw, compiled = create(method), []
+
+    def listen(event, duration, **_):
+        if event == '/jax/core/compile/backend_compile_duration':
+            compiled.append(duration)
+
+    first, indices = jax.random.key(1), jnp.arange(4)
+    draw(first, indices).x.block_until_ready()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    for seed in range(2, 5):
+        draw(jax.random.key(seed), indices + seed).x.block_until_ready()
+    jax.monitoring.unregister_event_duration_listener(listen)
+    assert draw._cache_size() == 1
+    assert len(compiled) <= 2  # Those of the loop above: its keys and its sum.
+
+
+def differences_between_devices():
+    """The largest difference that eight devices make, for every method."""
+    mesh = sharding.create_mesh()
+    indices = np.arange(16)
+    found = {}
+    for method in samplers.METHODS:
+        draw = create(method)
+        one = draw(KEY, jax.device_put(indices, jax.devices()[0]))
+        on_all = jax.jit(draw, out_shardings=sharding.by_batch(mesh))
+        many = on_all(KEY, jax.device_put(indices, sharding.by_batch(mesh)))
+        found[method] = float(np.abs(np.asarray(one.x) - np.asarray(many.x)).max())
+    return found
+
+
+@pytest.mark.slow
+def test_eight_devices_draw_what_one_draws():
+    """In a process of its own, which has eight; in float64, for the reason above."""
+    code = 'import json; from tests.experiments import test_samplers as t; '
+    code += 'print(json.dumps(t.differences_between_devices()))'
+    flags = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
+    environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_ENABLE_X64': '1'}
+    done = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    found = json.loads(done.stdout)
+    assert set(found) == set(samplers.METHODS)
+    for method, difference in found.items():
+        # Brownian paths are evaluated at float32 times, whatever the precision.
+        assert difference < 1e-6, method
+
+
+def test_a_grid_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match='sampling.grid'):
+        create('pc', grid='straight')
+
+
+def test_mean_norms_are_not_for_classes():
+    config = base.get_config()
+    config.sampling.batch_mean_norm = True
+    with pytest.raises(InputError, match='sampling.batch_mean_norm'):
+        samplers.create_sampler(config, model_of(sde_lib.VP(), num_classes=3), 'pc')
+
+
+def test_a_second_order_of_classes_follows_the_index():
+    """Image i is of class i modulo the number of classes, in any batch."""
+    model = model_of(sde_lib.VP(), num_classes=3)
+    model.score_fn = lambda params, label: lambda x, t: (label - x) / model.sde.sigma(t)[:, None]
+    config = base.get_config()
+    config.sampling.update({'steps': 100, 'eta': 0.0})
+    sample = samplers.create_sampler(config, model, 'pc')
+    whole = sample(None, KEY, jnp.arange(6)).x
+    np.testing.assert_allclose(sample(None, KEY, jnp.arange(3, 6)).x, whole[3:], atol=1e-5)
+    assert (np.diff(whole.mean(axis=1).reshape(2, 3), axis=1) > 0).all()

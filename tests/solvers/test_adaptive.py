@@ -1,0 +1,102 @@
+"""Adaptive stepping of the reverse SDE."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import keys
+import sde_lib
+from datasets.mixtures import Mixture
+from solvers import adaptive, reverse_sde
+from tests.support import counting, mixture
+from tests.test_sampling import assert_is_distributed_as
+
+SDE = sde_lib.VP()
+
+
+def draw(num=1, sde=SDE, score_fn=None, sampler=adaptive, **options):
+    """Samples of one compiled program."""
+    score_fn = score_fn or mixture.example().score_fn(sde)
+    t_min = max(1e-3 * sde.T, sde.t_min)
+    sample = functools.partial(sampler.sample, sde=sde, t_min=t_min, **options)
+    image_keys = keys.per_image(jax.random.key(0), num)
+    return jax.jit(lambda image_keys: sample(image_keys, score_fn, (2,)))(image_keys)
+
+
+@pytest.mark.parametrize('name', ['vp', 've'])
+def test_samples_are_from_the_mixture(name):
+    drawn = draw(2000, sde_lib.create(name))
+    assert_is_distributed_as(drawn.x, mixture.example())
+
+
+def test_without_noise_it_solves_the_probability_flow():
+    """Closed form of one Gaussian N(0, std^2): x(t) is in proportion to the standard deviation."""
+    std = 0.3
+
+    def deviation(t):
+        return jnp.sqrt((SDE.alpha(t) * std) ** 2 + SDE.sigma(t) ** 2)
+
+    drawn = draw(
+        4,
+        score_fn=lambda x, t: -x / deviation(t)[:, None] ** 2,
+        eta=0.0,
+        rtol=1e-4,
+        atol=1e-4,
+        denoise=False,
+    )
+    prior = keys.normal(keys.per_image(jax.random.key(0), 4), 0, (2,))
+    expected = prior * deviation(jnp.array(1e-3)) / deviation(jnp.array(1.0))
+    np.testing.assert_allclose(drawn.x, expected, atol=2e-3)
+
+
+@pytest.mark.parametrize('sampler', [adaptive, reverse_sde])
+def test_a_trajectory_leads_from_the_prior_to_the_samples(sampler):
+    """On the way states are distributed as the data with noise are."""
+    data, saved = mixture.example(), jnp.array([1.0, 0.3, 0.3, 1e-3])
+    drawn = draw(2000, sampler=sampler, trajectory=saved, denoise=False)
+    assert drawn.trajectory.shape == (4, 2000, 2)
+    prior = keys.normal(keys.per_image(jax.random.key(0), 2000), 0, (2,))
+    np.testing.assert_allclose(drawn.trajectory[0], prior, atol=1e-6)
+    np.testing.assert_array_equal(drawn.trajectory[1], drawn.trajectory[2])
+    np.testing.assert_allclose(drawn.trajectory[3], drawn.x, atol=1e-6)
+    alpha, sigma = SDE.alpha(0.3), SDE.sigma(0.3)
+    on_the_way = Mixture(alpha * data.means, float(jnp.hypot(alpha * data.std, sigma)))
+    assert_is_distributed_as(drawn.trajectory[1], on_the_way)
+    assert draw(1, sampler=sampler).trajectory is None
+
+
+def test_finer_tolerances_follow_the_same_path():
+    """Rejected steps see a part of the noise that the longer ones saw."""
+    drawn = [draw(32, rtol=tol, atol=tol) for tol in (0.1, 0.02, 0.004)]
+    errors = [np.abs(each.x - drawn[2].x).mean() for each in drawn]
+    assert errors[1] < 0.5 * errors[0] < 0.1
+    assert 1.5 * drawn[0].nfe.mean() < drawn[1].nfe.mean() < drawn[2].nfe.mean() / 1.5
+
+
+def test_nfe_is_the_number_of_network_calls():
+    score_fn, calls = counting.counted(mixture.example().score_fn(SDE))
+    drawn = jax.block_until_ready(draw(1, score_fn=score_fn))
+    assert int(drawn.nfe[0]) == len(calls)
+
+
+def test_images_have_steps_of_their_own():
+    """That they do not depend on their batch is shown of all methods by test_samplers.py."""
+    assert len(set(draw(8).nfe.tolist())) > 1
+
+
+def test_increments_over_parts_of_a_step_add_up():
+    path = reverse_sde.brownian_path(jax.random.key(0), (3,), 0.0, 1.0)
+    whole = path.evaluate(jnp.float32(0.1), jnp.float32(0.7))
+    parts = path.evaluate(jnp.float32(0.1), jnp.float32(0.4)) + path.evaluate(
+        jnp.float32(0.4), jnp.float32(0.7)
+    )
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+
+
+def test_what_takes_too_many_steps_is_an_error(monkeypatch):
+    monkeypatch.setattr(adaptive, 'MAX_STEPS', 5)
+    with pytest.raises(Exception, match='an image needs over 5 steps: raise the tolerances'):
+        jax.block_until_ready(draw(1).nfe)

@@ -1,0 +1,70 @@
+"""What tests of networks share: recorded cases, and parameters without compiling `init`."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import models
+from tests.support import golden
+
+
+def recorded(name):
+    """A network as recorded: itself, parameters by path, `x`, `labels`, `y`."""
+    data = golden.load(f'model_{name}')
+    config = json.loads(str(data['config']))
+    network_name = config['model']['name']
+    known = [field.name for field in dataclasses.fields(models.MODELS[network_name])]
+    fields = {k: v for k, v in config['model'].items() if k in known and k != 'name'}
+    network = models.create(network_name, **fields, centered=config['data']['centered'])
+    params = {k.removeprefix('params/'): v for k, v in data.items() if k.startswith('params/')}
+    return network, params, data['x'], data['labels'], data['y']
+
+
+def abstract(network, shape, labels=None):
+    """The parameters' shapes, without computing."""
+    labels = jnp.ones(shape[0], jnp.int32) if labels is None else labels
+    return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(shape), labels)['params']
+
+
+def init(network, shape):
+    """Random parameters, biases too; `network.init` would take longer to compile than the rest."""
+    return randomised(abstract(network, shape))
+
+
+def randomised(params):
+    """Values for abstract parameters."""
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda p: jnp.float32(rng.normal(0, 0.2, p.shape)), params)
+
+
+def quick_jit(function):
+    """`function` compiled with little optimisation, in a fraction of the time."""
+    return jax.jit(function, compiler_options={'xla_backend_optimization_level': 0})
+
+
+def flat(params):
+    """Parameters by path."""
+    return {
+        '/'.join(key.key for key in path): value
+        for path, value in jax.tree_util.tree_leaves_with_path(params)
+    }
+
+
+def nested(params):
+    """The inverse of `flat`."""
+    tree = {}
+    for path, value in params.items():
+        *parents, leaf = path.split('/')
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = jnp.asarray(value)
+    return tree
+
+
+def shapes(params):
+    """The shapes of parameters by path."""
+    return {path: value.shape for path, value in params.items()}
