@@ -22,38 +22,38 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 import keys
 import losses
 import time_sampling
-from parameterization import ScoreFn
-from sde_lib import SDE
-
-State = Float[Array, 'batch *shape']
-Batch = Float[Array, 'batch']
+from parameterization import Process
+from sde_lib import SDE, Number
+from shapes import ImageKeys, PerImage, State
 
 
 class Variational(NamedTuple):
     """The bound on -log p(x_0) in nats, and its standard error over draws; nan for one draw."""
 
-    bound: Batch
-    standard_error: Batch
+    bound: PerImage
+    standard_error: PerImage
 
 
 def variational(
-    image_keys: Key[Array, 'batch'],
-    score_fn: ScoreFn,
+    image_keys: ImageKeys,
+    process: Process,
     x0: State,
     *,
-    sde: SDE,
-    t_min: float,
     num_draws: int,
+    t_min: Number | None = None,
 ) -> Variational:
-    """The variational bound, by `num_draws` times and noises; two evaluations each.
+    """The variational bound from `t_min` (None: the SDE's) on, by `num_draws` times and noises; two
+    evaluations each.
 
     An image's times are stratified, in proportion to the loss of an exact score of normal data.
     """
+    sde = process.sde
+    t_min = sde.t_min if t_min is None else t_min
     keys_times, keys_noise = keys.split(image_keys, 2)
     times = jax.vmap(lambda key: time_sampling.importance(key, sde, t_min, num_draws))(keys_times)
 
@@ -64,37 +64,37 @@ def variational(
             (sde.T - t_min)
             * losses.likelihood(sde, t)
             * inverse_density
-            * _half_square(losses.residual(score_fn, sde, x0, t, noise))
-        ) + _reconstruction(score_fn, sde, x0, jnp.full_like(t, t_min), noise)
+            * _half_square(losses.residual(process, x0, t, noise))
+        ) + _reconstruction(process, x0, jnp.full_like(t, t_min), noise)
 
     draws = lax.map(draw, (jnp.arange(num_draws), times.t.T, times.inverse_density.T))
     standard_error = jnp.std(draws, axis=0, ddof=1) / math.sqrt(num_draws)
     return Variational(prior_divergence(sde, x0) + draws.mean(axis=0), standard_error)
 
 
-def prior_divergence(sde: SDE, x0: State) -> Batch:
+def prior_divergence(sde: SDE, x0: State) -> PerImage:
     """KL(q(x_T | x_0) || prior), in nats."""
     T = jnp.float32(sde.T)
-    log_ratio = 2 * (jnp.log(sde.sigma(T)) - math.log(sde.prior_std))
+    log_ratio = 2 * (jnp.log(sde.sigma(T)) - jnp.log(sde.prior_std))
     mean = sde.alpha(T) / sde.prior_std * x0
     # exp(r) - 1 - r in the spread, where a float's exp(r) - 1 would lose small r.
     spread = jnp.full_like(x0, jnp.expm1(log_ratio) - log_ratio)
     return 0.5 * jnp.sum((spread + mean**2).reshape(len(x0), -1), axis=1)
 
 
-def _reconstruction(score_fn, sde, x0, t, noise) -> Batch:
+def _reconstruction(process: Process, x0: State, t: PerImage, noise: State) -> PerImage:
     """-log N(x_0; denoised(x_t), (sigma_t / alpha_t)^2 I), where the denoised x_t is x_0 - sigma_t
     / alpha_t residual."""
     dim = math.prod(x0.shape[1:])
-    log_normaliser = 0.5 * dim * (math.log(2 * math.pi) - sde.log_snr(t))
-    return log_normaliser + _half_square(losses.residual(score_fn, sde, x0, t, noise))
+    log_normaliser = 0.5 * dim * (math.log(2 * math.pi) - process.sde.log_snr(t))
+    return log_normaliser + _half_square(losses.residual(process, x0, t, noise))
 
 
-def _half_square(residual: State) -> Batch:
+def _half_square(residual: State) -> PerImage:
     return losses.reduce_pixels(residual**2, mean=False)
 
 
-def importance_weighted(log_probs: Float[Array, 'batch draws probes']) -> Batch:
+def importance_weighted(log_probs: Float[Array, 'batch draws probes']) -> PerImage:
     """A lower bound on log E_u[p(v + u)], from the log-densities of draws of u, by several probes.
 
     With the exact divergence (one 'probe') it is the logarithm of the draws' mean density. Noisy

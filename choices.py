@@ -6,10 +6,11 @@ arguments the fields that a user has written.
 """
 
 import contextlib
+import dataclasses
 import difflib
 import math
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 Value = TypeVar('Value')
 
@@ -55,9 +56,14 @@ def choose(choices: Mapping[str, Value], name: str, argument: str) -> Value:
     """`choices[name]`; raises ArgumentError with the closest name and all known names."""
     if name in choices:
         return choices[name]
-    close = difflib.get_close_matches(str(name), choices, n=1)
-    hint = f' (did you mean {close[0]!r}?)' if close else ''
+    hint = similar(name, choices)
     raise ArgumentError(argument, f'unknown name {name!r}{hint}; known: {", ".join(choices)}')
+
+
+def similar(name: str, known: Iterable[str]) -> str:
+    """A question after the name that was meant, if one that is known looks like it."""
+    close = difflib.get_close_matches(str(name), known, n=1)
+    return f' (did you mean {close[0]!r}?)' if close else ''
 
 
 # Numbers
@@ -77,14 +83,47 @@ class Range(NamedTuple):
         return above and below and math.isfinite(number)
 
     def __str__(self) -> str:
-        low = f'{"above" if self.without_low else "of at least"} {self.low:g}'
+        low = f'a number {"above" if self.without_low else "of at least"} {self.low:g}'
         if self.high == math.inf:
-            return 'that is finite' if self.low == -math.inf else low
+            return 'a number that is finite' if self.low == -math.inf else low
         return f'{low} and {"below" if self.without_high else "at most"} {self.high:,}'
 
 
 class OneOf(tuple):
-    """A few numbers."""
+    """A few numbers or names."""
 
     def __str__(self) -> str:
-        return f'that is one of {", ".join(map(str, self))}'
+        return f'one of {", ".join(map(str, self))}'
+
+
+# What a field may be: numbers, or the names that a table has. None: whatever has the right type.
+Allowed = Range | OneOf | Mapping[str, Any] | None
+
+
+def check(value: Any, allowed: Allowed, argument: str) -> None:
+    """Raises ArgumentError for a value that is not allowed; of a tuple, for such an element."""
+    for one in value if isinstance(value, tuple | list) else (value,):
+        if isinstance(one, str) and isinstance(allowed, Mapping | OneOf):
+            choose(dict.fromkeys(allowed), one, argument)
+        elif allowed is not None and one not in allowed:
+            raise ArgumentError(argument, f'{one!r}; {allowed} needed')
+
+
+# Options: fields of dataclasses that a user may set
+
+
+def option(
+    default: Value, meaning: str, allowed: Allowed = None, length: Range | None = None
+) -> Value:
+    """A dataclass field that configs have too: its default, what it means, and which names or
+    numbers it may have (of a tuple, each of its elements, of which it has `length`). This is its
+    one declaration.
+    """
+    metadata = {'meaning': meaning, 'allowed': allowed, 'length': length}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_options(instance: Any) -> None:
+    """Raises ArgumentError for the first option of a dataclass whose value is not allowed."""
+    for field in dataclasses.fields(instance):
+        check(getattr(instance, field.name), field.metadata.get('allowed'), field.name)

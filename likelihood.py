@@ -20,15 +20,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+import numpy as np
+from jaxtyping import Array, Float
 
 from choices import choose
-from parameterization import ScoreFn
-from sde_lib import SDE
+from parameterization import Process
+from sde_lib import Number
+from shapes import Counts, ImageKeys, OneKey, PerImage, State
 from solvers import ode
-
-State = Float[Array, 'batch *shape']
-Batch = Float[Array, 'batch']
+from solvers.ode import ODESolver
 
 
 class LogProb(NamedTuple):
@@ -38,37 +38,33 @@ class LogProb(NamedTuple):
     log-densities of which `log_prob` is the mean: one for each probe, or the exact one.
     """
 
-    log_prob: Batch
-    standard_error: Batch
+    log_prob: PerImage
+    standard_error: PerImage
     latent: State
-    nfe: Int[Array, 'batch']
+    nfe: Counts
     by_probe: Float[Array, 'batch probes']
 
 
 def log_prob(
-    image_keys: Key[Array, 'batch'],
-    score_fn: ScoreFn,
+    image_keys: ImageKeys,
+    process: Process,
     x: State,
     *,
-    sde: SDE,
-    t_min: float,
+    solver: ODESolver,
+    t_min: Number | None = None,
     divergence: str = 'rademacher',
     num_probes: int = 1,
-    solver: str = 'tsit5',
-    rtol: float = 1e-5,
-    atol: float = 1e-5,
-    per_image: bool = True,
 ) -> LogProb:
-    """Log-density of images at time t_min under the probability-flow ODE.
+    """Log-density of images at time `t_min` (None: the SDE's) under the probability-flow ODE.
 
-    `divergence` is 'exact', 'rademacher' or 'gaussian'; an image's probes depend on its key alone.
-    Each image has its own step sizes, or with `per_image=False` the batch has one. An evaluation in
-    `nfe` gives the velocity and its directional derivatives along all probes; with dopri5 one in a
-    step gives the velocity alone.
+    `divergence` is 'exact', 'rademacher' or 'gaussian', of which the first has a derivative for
+    each dimension and the others `num_probes`; an image's probes depend on its key alone. An
+    evaluation in `nfe` gives the velocity and its directional derivatives along all probes; with
+    dopri5 one in a step gives the velocity alone. Raises ArgumentError for an unknown divergence.
     """
-    draw_probes = choose(PROBES, divergence, 'eval.divergence')
+    draw_probes = choose(PROBES, divergence, 'divergence')
     probes = jax.vmap(lambda key: draw_probes(key, num_probes, x.shape[1:]))(image_keys)
-    velocity = ode.velocity(sde, score_fn)
+    sde, velocity = process.sde, ode.velocity(process)
 
     def augmented(t, state, probes):
         v, products = _directional_derivatives(lambda x: velocity(t, x, None), state[0], probes)
@@ -80,17 +76,13 @@ def log_prob(
 
     num_estimates = 1 if divergence == 'exact' else num_probes
     state = x, jnp.zeros((x.shape[0], num_estimates))
-    (latent, gained), nfe = ode.solve(
+    (latent, gained), nfe = solver.solve(
         augmented,
         state,
         probes,
-        t_min,
+        sde.t_min if t_min is None else t_min,
         sde.T,
         sde=sde,
-        solver=solver,
-        rtol=rtol,
-        atol=atol,
-        per_image=per_image,
         light=without_divergence,
     )
     by_probe = sde.prior_log_prob(latent)[:, None] + gained
@@ -103,12 +95,14 @@ def log_prob(
     )
 
 
-def round_trip_error(x: State, decoded: State) -> Batch:
+def round_trip_error(x: State, decoded: State) -> PerImage:
     """Root mean square over pixels of what encoding and decoding changed."""
     return jnp.sqrt(jnp.mean((decoded - x).reshape(len(x), -1) ** 2, axis=1))
 
 
-def bits_per_dim(log_prob: Batch, dim: int, bin_width: float) -> Batch:
+def bits_per_dim(
+    log_prob: Float[Array | np.ndarray, '*shape'], dim: int, bin_width: float
+) -> Float[Array | np.ndarray, '*shape']:
     """Negative log2 probability per dimension of 8-bit data, from the log-density of the
     dequantised data.
 
@@ -119,8 +113,8 @@ def bits_per_dim(log_prob: Batch, dim: int, bin_width: float) -> Batch:
 
 
 def _directional_derivatives(
-    function: Callable, x: Array, directions: Array
-) -> tuple[Array, Array]:
+    function: Callable, x: Float[Array, '*shape'], directions: Float[Array, 'probes *shape']
+) -> tuple[Float[Array, '*shape'], Float[Array, 'probes *shape']]:
     """function(x), and its derivatives along each of `directions`, from one forward pass."""
 
     def derivative(direction):
@@ -129,7 +123,7 @@ def _directional_derivatives(
     return jax.vmap(derivative, out_axes=(None, 0))(directions)
 
 
-def _standard_error(estimates: Float[Array, 'batch num']) -> Batch:
+def _standard_error(estimates: Float[Array, 'batch num']) -> PerImage:
     """Standard error of the mean over the last axis; nan where there is one estimate."""
     return jnp.std(estimates, axis=1, ddof=1) / math.sqrt(estimates.shape[1])
 
@@ -137,15 +131,15 @@ def _standard_error(estimates: Float[Array, 'batch num']) -> Batch:
 # Probes: [num, *shape], with identity covariance.
 
 
-def _rademacher(key, num, shape):
+def _rademacher(key: OneKey, num: int, shape: tuple[int, ...]) -> Float[Array, 'num *shape']:
     return jax.random.rademacher(key, (num, *shape), jnp.float32)
 
 
-def _gaussian(key, num, shape):
+def _gaussian(key: OneKey, num: int, shape: tuple[int, ...]) -> Float[Array, 'num *shape']:
     return jax.random.normal(key, (num, *shape))
 
 
-def _basis(key, num, shape):
+def _basis(key: OneKey, num: int, shape: tuple[int, ...]) -> Float[Array, 'dim *shape']:
     dim = math.prod(shape)
     return jnp.eye(dim).reshape(dim, *shape)
 

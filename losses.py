@@ -10,48 +10,77 @@ mean. The discrete objectives of NCSN and DDPM are the same loss, with times on 
 (`levels`).
 """
 
-import functools
-from collections.abc import Callable
+import dataclasses
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
 
 import time_sampling
 from choices import choose
-from parameterization import ScoreFn
-from sde_lib import SDE, expand
-
-State = Float[Array, 'batch *shape']
-Batch = Float[Array, 'batch']
+from parameterization import Process
+from sde_lib import SDE, Number, expand
+from shapes import OneKey, PerImage, State
 
 
-def denoising_score_matching(
-    score_fn: ScoreFn,
-    key: Key[Array, ''],
-    x0: State,
-    *,
-    sde: SDE,
-    t_min: float,
-    sample_times: Callable,
-    weight: Callable,
-    reduce_mean: bool,
-) -> Batch:
-    """One draw of the loss for each image (Song et al. 2021, eq. 7)."""
-    key_t, key_noise = jax.random.split(key)
-    times = sample_times(key_t, sde, t_min, x0.shape[0])
-    noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
-    squares = residual(score_fn, sde, x0, times.t, noise) ** 2
-    return weight(sde, times.t) * times.inverse_density * reduce_pixels(squares, reduce_mean)
+class Objective(Protocol):
+    """A loss of a process, of each image of a batch: a frozen dataclass, whose fields are those of
+    config.training that have their names.
+    """
+
+    def __call__(self, process: Process, key: OneKey, x0: State) -> PerImage:
+        """One draw of the loss."""
+
+    def check(self, sde: SDE) -> None:
+        """Raises ArgumentError for an SDE that it is not for."""
 
 
-def residual(score_fn: ScoreFn, sde: SDE, x0: State, t: Batch, noise: State) -> State:
+@dataclasses.dataclass(frozen=True)
+class DenoisingScoreMatching:
+    """The denoising objective, `objective(process, key, x0)`: one draw of the loss for each image
+    (Song et al. 2021, eq. 7).
+
+    `weighting` and `time_sampler` are names of WEIGHTINGS and of time_sampling.TIME_SAMPLERS;
+    `log_sigma` is mean and deviation for 'log_normal'. Times begin at `t_min` (None: the SDE's).
+    The loss is the mean over pixels, or without `reduce_mean` half of their sum.
+
+    Raises ArgumentError for unknown names.
+    """
+
+    weighting: str = 'sigma2'
+    time_sampler: str = 'uniform'
+    t_min: Number | None = None
+    reduce_mean: bool = True
+    log_sigma: tuple[float, float] = (-1.2, 1.2)
+
+    def __post_init__(self):
+        choose(WEIGHTINGS, self.weighting, 'weighting')
+        choose(time_sampling.TIME_SAMPLERS, self.time_sampler, 'time_sampler')
+
+    def check(self, sde: SDE) -> None:
+        """Raises ArgumentError if the times are not those of the SDE."""
+        time_sampling.create(self.time_sampler, sde, self.log_sigma)
+
+    def __call__(self, process: Process, key: OneKey, x0: State) -> PerImage:
+        """The loss of each image; raises what `check` does."""
+        sde = process.sde
+        key_t, key_noise = jax.random.split(key)
+        sample_times = time_sampling.create(self.time_sampler, sde, self.log_sigma)
+        t_min = sde.t_min if self.t_min is None else self.t_min
+        times = sample_times(key_t, sde, t_min, x0.shape[0])
+        noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
+        squares = residual(process, x0, times.t, noise) ** 2
+        weight = WEIGHTINGS[self.weighting](sde, times.t) * times.inverse_density
+        return weight * reduce_pixels(squares, self.reduce_mean)
+
+
+def residual(process: Process, x0: State, t: PerImage, noise: State) -> State:
     """sigma_t score(x_t, t) + noise: zero in the mean, given x_t, for the exact score."""
-    score = score_fn(sde.perturb(x0, t, noise), t)
-    return expand(sde.sigma(t), x0) * score + noise
+    score = process.score(process.sde.perturb(x0, t, noise), t)
+    return expand(process.sde.sigma(t), x0) * score + noise
 
 
-def reduce_pixels(squares: State, mean: bool) -> Batch:
+def reduce_pixels(squares: State, mean: bool) -> PerImage:
     """The mean over pixels, or half of the sum: the two published conventions."""
     flat = squares.reshape(squares.shape[0], -1)
     return flat.mean(axis=1) if mean else 0.5 * flat.sum(axis=1)
@@ -60,12 +89,12 @@ def reduce_pixels(squares: State, mean: bool) -> Batch:
 # Weightings, in units of the squared residual.
 
 
-def sigma2(sde: SDE, t: Batch) -> Batch:
+def sigma2(sde: SDE, t: PerImage) -> PerImage:
     """sigma_t^2 in units of the squared error of the score: every noise level counts the same."""
     return jnp.ones_like(t)
 
 
-def likelihood(sde: SDE, t: Batch) -> Batch:
+def likelihood(sde: SDE, t: PerImage) -> PerImage:
     """g(t)^2 in units of the squared error of the score (Song et al. 2021b, arXiv:2101.09258).
 
     With `reduce_mean=False`, (T - t_min) times the loss is the part of a bound on -log p(x_0), in
@@ -74,7 +103,7 @@ def likelihood(sde: SDE, t: Batch) -> Batch:
     return (sde.diffusion(t) / sde.sigma(t)) ** 2
 
 
-def edm(sde: SDE, t: Batch, sigma_data: float = 0.5) -> Batch:
+def edm(sde: SDE, t: PerImage, sigma_data: float = 0.5) -> PerImage:
     """(s^2 + sigma_data^2) / (s sigma_data)^2 in units of the squared error of the denoiser.
 
     s = sigma / alpha (Karras et al. 2022, eq. 8 and table 1).
@@ -85,28 +114,4 @@ def edm(sde: SDE, t: Batch, sigma_data: float = 0.5) -> Batch:
 
 WEIGHTINGS = {'sigma2': sigma2, 'likelihood': likelihood, 'edm': edm}
 
-
-# Samplers of times.
-
-
-def create(
-    sde: SDE,
-    *,
-    t_min: float,
-    weighting: str,
-    time_sampler: str,
-    reduce_mean: bool,
-    log_sigma: tuple[float, float] = (-1.2, 1.2),
-) -> Callable[[ScoreFn, Key[Array, ''], State], Batch]:
-    """`loss(score_fn, key, x0) -> [batch]`; `log_sigma` is mean and deviation for 'log_normal'.
-
-    Raises InputError for unknown names, and for what `create_time_sampler` refuses.
-    """
-    return functools.partial(
-        denoising_score_matching,
-        sde=sde,
-        t_min=t_min,
-        sample_times=time_sampling.create_time_sampler(time_sampler, sde, log_sigma),
-        weight=choose(WEIGHTINGS, weighting, 'training.weighting'),
-        reduce_mean=reduce_mean,
-    )
+OBJECTIVES = {'denoising': DenoisingScoreMatching}

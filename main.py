@@ -6,43 +6,64 @@ python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=trai
 
 import pathlib
 import sys
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NamedTuple, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 import run_lib
 from analysis import compile_ahead
-from applications.conditional import run as conditional_run
 from choices import InputError, RunError
 from devices import processes, program_cache
-from evaluation import run as evaluation_run
 from experiments import validation
 
-MODES = {
-    'train': run_lib.train,
-    'eval': evaluation_run.evaluate,
-    'sample': conditional_run.sample,
-}
-FILE_MODES = {'import': run_lib.import_checkpoint, 'export': run_lib.export_checkpoint}
 
-COST, COMPILE = 'cost', 'compile'
+class Mode(NamedTuple):
+    """What a mode runs: `run(config, *flags)`, with the paths that it needs and the flags that it
+    takes, in this order."""
+
+    run: Callable[..., None]
+    needs: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
+
+
+MODES = {
+    'train': Mode(run_lib.train, needs=('workdir',)),
+    'eval': Mode(run_lib.evaluate, needs=('workdir',)),
+    'sample': Mode(run_lib.sample, needs=('workdir',)),
+    'import': Mode(run_lib.import_checkpoint, needs=('workdir', 'checkpoint')),
+    'export': Mode(run_lib.export_checkpoint, needs=('workdir', 'checkpoint')),
+    'cost': Mode(run_lib.estimate_cost, takes=('devices',)),
+    'compile': Mode(compile_ahead.compile_ahead, takes=('topology',)),
+}
+# What is said of a mode that lacks a flag, and of one that has no use for it.
+WITHOUT = {'workdir': 'needs a directory', 'checkpoint': 'needs a file'}
+NEEDLESS = {
+    'checkpoint': 'takes no file',
+    'devices': 'uses those that there are',
+    'topology': 'uses the devices that there are',
+}
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run; --config.a.b=VALUE sets b.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Where the run keeps its files.')
-MODE = flags.DEFINE_enum('mode', 'train', [*MODES, *FILE_MODES, COST, COMPILE], 'What to do.')
-CHECKPOINT = flags.DEFINE_string(
-    'checkpoint', None, 'The published file that --mode=import reads, or that --mode=export writes.'
-)
+MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 TASK = flags.DEFINE_string(
     'task', None, 'What --mode=sample conditions on: class, inpaint, ...; sets config.task.name.'
 )
-DEVICES = flags.DEFINE_integer(
-    'devices', None, 'How many --mode=cost reckons with; default: as many as there are.', 1
-)
-TOPOLOGY = flags.DEFINE_string(
-    'topology', None, 'The TPU pod that --mode=compile compiles for, such as v5e:16x16.'
-)
+OF_MODES = {
+    'workdir': flags.DEFINE_string('workdir', None, 'Where the run keeps its files.'),
+    'checkpoint': flags.DEFINE_string(
+        'checkpoint',
+        None,
+        'The published file that --mode=import reads, or that --mode=export writes.',
+    ),
+    'devices': flags.DEFINE_integer(
+        'devices', None, 'How many --mode=cost reckons with; default: as many as there are.', 1
+    ),
+    'topology': flags.DEFINE_string(
+        'topology', None, 'The TPU pod that --mode=compile compiles for, such as v5e:16x16.'
+    ),
+}
 COORDINATOR = flags.DEFINE_string(
     'coordinator', None, 'HOST:PORT of the first of several processes, where all of them meet.'
 )
@@ -55,11 +76,14 @@ def parse(argv: list[str]) -> list[str]:
     """Reads the flags; what cannot be read ends the program in one line."""
     try:
         rest = flags.FLAGS(argv)
-    except AttributeError as error:  # From ml_collections, with the name of a field and a guess.
-        name, *guess = str(error.args[0].args[0]).splitlines()
+    except (AttributeError, KeyError) as error:
+        # From ml_collections, with the name of a field and a guess; within a section the one error
+        # holds the other, and of a section that does not exist there is the other alone.
+        lookup = error.args[0] if isinstance(error, AttributeError) else error
+        name, *guess = str(lookup.args[0]).splitlines()
         flag = next((flag for flag in argv if name.strip("'") in flag), '--config')
         refuse(f'{flag}: there is no field {name}. {" ".join(guess)}')
-    except (flags.Error, TypeError, ValueError) as error:
+    except (flags.Error, IndexError, TypeError, ValueError) as error:
         refuse(error)
     if not isinstance(CONFIG.value, ConfigDict):
         refuse(f'--config: cannot load {config_flags.get_config_filename(flags.FLAGS["config"])}')
@@ -72,42 +96,39 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.FATAL)
     if len(argv) > 1:
         refuse(f'unexpected argument {argv[1]!r}; flags are written --name=value')
-    if WORKDIR.value is None and MODE.value not in (COST, COMPILE):
-        refuse(f'--workdir: --mode={MODE.value} needs a directory')
-    if DEVICES.value is not None and MODE.value != COST:
-        refuse(f'--devices: --mode={MODE.value} uses those that there are')
-    if TOPOLOGY.value is not None and MODE.value != COMPILE:
-        refuse(f'--topology: --mode={MODE.value} uses the devices that there are')
-    if (CHECKPOINT.value is None) == (MODE.value in FILE_MODES):
-        has = 'needs a' if MODE.value in FILE_MODES else 'takes no'
-        refuse(f'--checkpoint: --mode={MODE.value} {has} file')
+    config, mode = CONFIG.value, MODES[MODE.value]
+    given = arguments(mode)
     if TASK.value is not None:
-        if MODE.value != 'sample' or 'task' not in CONFIG.value:
+        if MODE.value != 'sample' or 'task' not in config:
             refuse(f'--task: {TASK.value} is for --mode=sample of a score model')
-        CONFIG.value.task.name = TASK.value
+        config.task.name = TASK.value
     with processes.failing_together():
         try:
-            validation.check(CONFIG.value)
+            validation.check(config, overridden())
             joined = processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
-            run_lib.use_cores(CONFIG.value, joined)
+            run_lib.use_cores(config, joined)
             program_cache.keep_programs()
             with processes.talking():
-                run()
+                mode.run(config, *given)
         except (InputError, RunError) as error:
             refuse(error)
 
 
-def run() -> None:
-    """Runs the mode that the flags name."""
-    if MODE.value == COST:
-        run_lib.estimate_cost(CONFIG.value, DEVICES.value)
-    elif MODE.value == COMPILE:
-        compile_ahead.compile_ahead(CONFIG.value, TOPOLOGY.value)
-    elif MODE.value in FILE_MODES:
-        files = pathlib.Path(WORKDIR.value), pathlib.Path(CHECKPOINT.value)
-        FILE_MODES[MODE.value](CONFIG.value, *files)
-    else:
-        MODES[MODE.value](CONFIG.value, pathlib.Path(WORKDIR.value))
+def arguments(mode: Mode) -> list[object]:
+    """The flags of a mode; ends the program if one is missing, or of no use."""
+    for name, flag in OF_MODES.items():
+        if flag.value is None and name in mode.needs:
+            refuse(f'--{name}: --mode={MODE.value} {WITHOUT[name]}')
+        if flag.value is not None and name in NEEDLESS and name not in mode.needs + mode.takes:
+            refuse(f'--{name}: --mode={MODE.value} {NEEDLESS[name]}')
+    paths = [pathlib.Path(OF_MODES[name].value) for name in mode.needs]
+    return [*paths, *(OF_MODES[name].value for name in mode.takes)]
+
+
+def overridden() -> set[str]:
+    """The dotted names of the fields that flags set."""
+    fields = config_flags.get_override_values(flags.FLAGS['config'])
+    return {*fields, 'task.name'} if TASK.value else set(fields)
 
 
 def refuse(reason: object) -> NoReturn:

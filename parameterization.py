@@ -1,53 +1,97 @@
-"""From a network's output to the score.
+"""From a network's output to a score, and the process of which it is the score.
 
 Networks know no SDE: they map (x, label) to an array of x's shape. A parameterization is the rule
-that picks the label for a time, and reads the output as a score. It is applied once, in
-experiment.py; everything else (losses, samplers, likelihoods) sees only `score_fn(x, t)`.
+that picks the label for a time, and reads the output as a score. It is applied once, where a
+network becomes a `Process`; that is all that losses, samplers, likelihoods and guidance see of it.
 """
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from sde_lib import SDE, expand
+from sde_lib import DDPM, SDE, SMLD, expand
+from shapes import PerImage, State
 
 # The published continuous VP and sub-VP networks take t stretched over DDPM's labels 0..999.
 LABEL_SCALE = 999.0
 
 Network = Callable[[Array, Array], Array]
-ScoreFn = Callable[
-    [Float[Array, 'batch *shape'], Float[Array, 'batch']], Float[Array, 'batch *shape']
-]
+ScoreFn = Callable[[State, PerImage], State]
+# (sde, network, x, t) -> score.
+Parameterization = Callable[[SDE, Network, State, PerImage], State]
 
 
-def noise(sde: SDE, network: Network) -> ScoreFn:
+@jax.tree_util.register_pytree_node_class
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """A linear SDE, and the score of its marginals: `score(x, t)` is grad log p_t(x), or that of
+    p_t(x | y) with whatever it is conditioned on inside.
+
+    As a pytree its leaves are the numbers of the SDE and, if the score is a
+    `jax.tree_util.Partial`, what is bound in that: the parameters of a network. Any other function
+    has no leaves.
+    """
+
+    sde: SDE
+    score: ScoreFn
+
+    def denoise(self, x: State, t: PerImage) -> State:
+        """E[x_0 | x_t = x], for one evaluation."""
+        return self.sde.denoise(x, t, self.score(x, t))
+
+    def with_score(self, score: ScoreFn) -> 'Process':
+        """Another score for the same SDE."""
+        return dataclasses.replace(self, score=score)
+
+    def tree_flatten(self):
+        score = self.score
+        if not isinstance(score, jax.tree_util.Partial):
+            score = jax.tree_util.Partial(score)
+        return (self.sde, score), None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        process = object.__new__(cls)
+        for name, child in zip(('sde', 'score'), children, strict=True):
+            object.__setattr__(process, name, child)
+        return process
+
+
+def noise(sde: SDE, network: Network, x: State, t: PerImage) -> State:
     """The network predicts the noise, from the label 999 t / T (published VP and sub-VP)."""
-    return lambda x, t: -network(x, LABEL_SCALE * t / sde.T) / expand(sde.sigma(t), x)
+    return -network(x, LABEL_SCALE * t / sde.T) / expand(sde.sigma(t), x)
 
 
-def score(sde: SDE, network: Network) -> ScoreFn:
+def score(sde: SDE, network: Network, x: State, t: PerImage) -> State:
     """The network predicts the score, from the label sigma (published VE)."""
-    return lambda x, t: network(x, sde.sigma(t))
+    return network(x, sde.sigma(t))
 
 
-def ddpm(sde: SDE, network: Network) -> ScoreFn:
+def ddpm(sde: DDPM, network: Network, x: State, t: PerImage) -> State:
     """The network predicts the noise, from the level of the DDPM chain (published discrete VP)."""
-    return lambda x, t: -network(x, sde.level(t)) / expand(sde.sigma(t), x)
+    return -network(x, sde.level(t)) / expand(sde.sigma(t), x)
 
 
-def smld(sde: SDE, network: Network) -> ScoreFn:
+def smld(sde: SMLD, network: Network, x: State, t: PerImage) -> State:
     """The network predicts the score, from the level of the SMLD chain (published NCSN).
 
     Its labels count from the noisiest level.
     """
-    return lambda x, t: network(x, sde.num_scales - 1 - sde.level(t))
+    return network(x, sde.num_scales - 1 - sde.level(t))
 
 
 def edm(
-    sde: SDE, network: Network, sigma_data: float = 0.5, input_fourier: Sequence[int] = ()
-) -> ScoreFn:
+    sde: SDE,
+    network: Network,
+    x: State,
+    t: PerImage,
+    sigma_data: float = 0.5,
+    input_fourier: Sequence[int] = (),
+) -> State:
     """EDM's preconditioning (Karras et al. 2022, eq. 7 and table 1), for any linear SDE.
 
     With y = x / alpha and s = sigma / alpha the denoiser is D = c_skip y + c_out F(c_in y, label),
@@ -58,15 +102,11 @@ def edm(
     The network's input has the Fourier features of y besides (Kingma et al. 2021), two channels for
     each channel of y and each n in `input_fourier`.
     """
-
-    def score_fn(x, t):
-        alpha, s = expand(sde.alpha(t), x), expand(sde.sigma(t) / sde.alpha(t), x)
-        total = jnp.sqrt(s**2 + sigma_data**2)
-        inputs = [x / (alpha * total), *fourier_features(x / alpha, s, input_fourier)]
-        output = network(jnp.concatenate(inputs, -1), jnp.exp(-0.125 * sde.log_snr(t)))
-        return (sigma_data / s * output - x / (alpha * total)) / (alpha * total)
-
-    return score_fn
+    alpha, s = expand(sde.alpha(t), x), expand(sde.sigma(t) / sde.alpha(t), x)
+    total = jnp.sqrt(s**2 + sigma_data**2)
+    inputs = [x / (alpha * total), *fourier_features(x / alpha, s, input_fourier)]
+    output = network(jnp.concatenate(inputs, -1), jnp.exp(-0.125 * sde.log_snr(t)))
+    return (sigma_data / s * output - x / (alpha * total)) / (alpha * total)
 
 
 def fourier_features(y: Array, s: Array, exponents: Sequence[int]) -> list[Array]:

@@ -1,48 +1,39 @@
-"""Training, sampling and what published checkpoints need: loops over steps, clocks and files.
+"""Training, evaluation and sampling of any experiment: loops over steps, clocks and files.
 
 A workdir holds `config.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
 """
 
-import functools
-import math
+import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import AbstractMesh, Mesh
-from jaxtyping import Array, Int, Key, UInt8
 from ml_collections import ConfigDict
-from tqdm import tqdm
 
-import training
+import applications
 from analysis import cost, nans
 from choices import InputError, RunError
-from datasets import batching, loading, quantization
+from configs import base
+from datasets import batching
 from devices import preemption, processes, sharding
 from devices.preemption import StopRequest
-from experiments.experiment import (
-    Classifier,
-    Experiment,
-    ScoreModel,
-    create_cost,
-    create_experiment,
-    create_loss,
-    create_optimizer,
-)
-from experiments.samplers import create_sampler
-from published import formats
+from evaluation import quantities
+from evaluation.batchwise import Checkpoint, Draws, Found, Measure, OverData
+from evaluation.quantities import LOWER
+from experiments import kinds, programs
+from experiments.experiment import Data, Drawing, Experiment, Shown
+from published import exchange
 from reports import logs, pictures, plots, report
 from reports.logs import MetricsLog, ProgressLog
-from storage import resumable, workdirs
+from storage import fingerprints, workdirs
 from storage.checkpoints import Checkpoints, Policy
-from training import TrainState
+from training import Metrics, Params, TrainState
 
-LABELS_CHECKED = 256  # images whose labels are looked at before a classifier is trained
+WAIT_SECONDS = 2.0  # between looks for a checkpoint that is still to come
 
 
 def use_cores(config: ConfigDict, num_processes: int) -> None:
@@ -60,60 +51,132 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
 
     The final state is the same, bit for bit, however often the run was stopped and started again.
     """
-    check_periods(config.training)
-    mesh = sharding.create_mesh(**config.mesh)
     fields = config.training
-    check_batch_sizes(mesh, config, 'training.batch_size')
-    experiment = create_experiment(config)
-    loss = create_loss(config, experiment)
-    draw_if_due = create_grid_drawer(config, experiment, mesh)
-    train_images, test_images = (load_images(config, split) for split in ('train', 'test'))
-    check_enough(train_images, fields.batch_size)
-    check_labels(config, experiment, train_images)
-    abstract = abstract_state(config, experiment, mesh)
-    processes.from_first(lambda: workdirs.claim(workdir, config.to_dict()))
-
-    run_steps = create_run(config, loss, mesh, abstract)
-    test_loss = sharding.jit(
-        mesh,
-        lambda params, key, batch: loss(params, key, batch, False).mean(),
-        out_shardings=sharding.copied(mesh),
-    )
-    test_batch = first_batch(test_images, fields.batch_size, mesh)
+    check_periods(fields)
+    mesh = sharding.create_mesh(**config.mesh)
+    sharding.check_divides(mesh, 'training.batch_size', fields.batch_size)
+    experiment = kinds.create(config, mesh)
+    train_data, test_data = (experiment.data(split) for split in ('train', 'test'))
+    check_enough(train_data, fields.batch_size)
+    run_steps = training_program(config, experiment, mesh)
+    do_what_is_due = Periodic.create(config, experiment, mesh, test_data, workdir / 'samples')
+    processes.from_first(lambda: claim(workdir, config))
 
     with open_checkpoints(config, workdir) as checkpoints, StopRequest() as stop:
-        saved = checkpoints.steps()
-        state = (
-            checkpoints.restore(abstract) if saved else first_state(config, experiment, abstract)
-        )
-        step = start = int(state.step)
-        print(f'{workdir}: step {start} of {fields.num_steps}', flush=True)
-        stream = dispatches(config, train_images, start, mesh)
-        log = MetricsLog(workdir / 'logs' if processes.is_first() else None, start)
-        with ProgressLog(log, start, fields.num_steps, fields.log_every) as progress:
+        state = start(config, experiment, checkpoints, mesh)
+        step = int(state.step)
+        print(f'{workdir}: step {step} of {fields.num_steps}', flush=True)
+        stream = dispatches(config, train_data, step, mesh)
+        log = MetricsLog(workdir / 'logs' if processes.is_first() else None, step)
+        with ProgressLog(log, step, fields.num_steps, fields.log_every) as progress:
             while step < fields.num_steps and not stop.is_due(step):
-                batches, waited = timed(next, stream)
-                state, found = run_steps(state, batches)
+                before = time.perf_counter()
+                batches = next(stream)
+                waited = time.perf_counter() - before
+                state, metrics = run_steps(state, batches)
                 step += fields.steps_per_dispatch
-                progress.add(step, found._asdict(), waited)
+                progress.add(step, metrics._asdict(), waited)
                 check_skipped(config, progress, checkpoints)
-                is_tested, is_saved = (
-                    is_due(step, period, fields.num_steps)
-                    for period in (fields.eval_every, fields.checkpoint_every)
-                )
-                if is_tested or is_saved:
-                    tested = test_loss(state.ema_params, jax.random.key(config.seed), test_batch)
-                if is_tested:
-                    progress.add_test_loss(step, tested)
-                draw_if_due(step, state.ema_params, workdir / 'samples')
-                if is_saved:
-                    checkpoints.save(state, float(tested))
+                do_what_is_due(step, state, progress, checkpoints)
                 checkpoints.check()
-            logs.read()
+            progress.read()
             check_skipped(config, progress, checkpoints)
         if step < fields.num_steps:
             leave(workdir, checkpoints, state)
     processes.on_first(show_training, workdir)
+
+
+@dataclasses.dataclass(frozen=True)
+class Periodic:
+    """What happens between two dispatches, each as often as `fields`, config.training, say: the
+    loss of the first test examples, a picture of samples, a checkpoint with that loss.
+    """
+
+    fields: ConfigDict
+    key: jax.Array
+    mesh: Mesh
+    test_loss: Callable
+    test_batch: dict[str, jax.Array]
+    drawing: Drawing | None
+    draw: Callable | None
+    directory: pathlib.Path  # of pictures
+
+    @classmethod
+    def create(
+        cls,
+        config: ConfigDict,
+        experiment: Experiment,
+        mesh: Mesh,
+        test_data: Data,
+        directory: pathlib.Path,
+    ) -> 'Periodic':
+        """Compiles nothing yet; InputError if images cannot be drawn as the config says."""
+        fields, drawing = config.training, experiment.drawing()
+        return cls(
+            fields,
+            jax.random.key(config.seed),
+            mesh,
+            programs.mean_loss(experiment, mesh),
+            first_batch(test_data, fields.batch_size, mesh),
+            drawing,
+            drawing and programs.drawing(drawing, mesh, fields.num_samples),
+            directory,
+        )
+
+    def __call__(
+        self, step: int, state: TrainState, progress: ProgressLog, checkpoints: Checkpoints
+    ) -> None:
+        """Does what is due after `step`."""
+        is_tested, is_saved = self._is_due(step, 'eval_every', 'checkpoint_every')
+        if is_tested or is_saved:
+            tested = self.test_loss(state.evaluated, self.key, self.test_batch)
+        if is_tested:
+            progress.add_test_loss(step, tested)
+        if self.drawing and all(self._is_due(step, 'sample_every')):
+            self._save_picture(step, state.evaluated)
+        if is_saved:
+            checkpoints.save(state, float(tested))
+
+    def _is_due(self, step: int, *periods: str) -> list[bool]:
+        """Whether something with each of these periods (0: never) happens; the last step counts."""
+        ends = step == self.fields.num_steps
+        return [self.fields[p] > 0 and (step % self.fields[p] == 0 or ends) for p in periods]
+
+    def _save_picture(self, step: int, params: Params) -> None:
+        num = self.fields.num_samples
+        indices = sharding.put(np.arange(num), sharding.if_divided(self.mesh, num))
+        drawn = self.draw(params, self.key, indices, self.drawing.given)
+        sheet = self.drawing.show(processes.gather(drawn['pixels'])).sheet
+        processes.on_first(pictures.save_png, self.directory / f'{step:07d}.png', sheet)
+
+
+def start(
+    config: ConfigDict, experiment: Experiment, checkpoints: Checkpoints, mesh: Mesh
+) -> TrainState:
+    """The newest state that is saved, or that before the first step."""
+    if checkpoints.steps():
+        return checkpoints.restore(programs.abstract_state(experiment, mesh))
+    return programs.first_state(experiment, mesh, config.seed)
+
+
+def training_program(
+    config: ConfigDict, experiment: Experiment, mesh: Mesh
+) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
+    """Several steps as one program; with config.debug.nans it looks what became of them."""
+    if not config.debug.nans:
+        return programs.training_steps(experiment, mesh)
+    if processes.place()[1] > 1:
+        raise InputError('debug.nans: True is for one process, which has all arrays whole')
+    # The state before is needed again.
+    run_steps = programs.training_steps(experiment, mesh, donate=False)
+
+    def run_or_locate(state, batches):
+        after, metrics = run_steps(state, batches)
+        if np.any(metrics.skipped):
+            raise RunError(nans.locate(experiment.step, state, batches))
+        return after, metrics
+
+    return run_or_locate
 
 
 def check_skipped(config: ConfigDict, progress: ProgressLog, checkpoints: Checkpoints) -> None:
@@ -123,13 +186,22 @@ def check_skipped(config: ConfigDict, progress: ProgressLog, checkpoints: Checkp
         return
     checkpoints.wait()
     last = max((known for known in checkpoints.steps() if known <= step - count), default='none')
+    fields = workdirs.flatten(config.to_dict())
+    causes = [f'{name} = {fields[name]} is {fault}' for name, fault in FAULTS if name in fields]
+    likely = f'likely causes: {", or ".join(causes)}; ' if causes else ''
     raise RunError(
         f'step {step}: loss or gradient were not finite {count} times in a row '
-        f'(training.max_skipped); the last good checkpoint: {last}; likely causes: '
-        f'optim.lr = {config.optim.lr:g} is too high, optim.warmup = {config.optim.warmup} too '
-        f'short, or model.dtype = {config.model.dtype} too coarse; --config.debug.nans=True finds '
-        'the operation'
+        f'(training.max_skipped); the last good checkpoint: {last}; {likely}'
+        '--config.debug.nans=True finds the operation'
     )
+
+
+# What makes losses that are not finite.
+FAULTS = (
+    ('optim.lr', 'too high'),
+    ('optim.warmup', 'too short'),
+    ('model.dtype', 'too coarse'),
+)
 
 
 def leave(workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState) -> NoReturn:
@@ -140,33 +212,6 @@ def leave(workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState) ->
     raise SystemExit(preemption.EXIT_STATUS)
 
 
-def create_run(
-    config: ConfigDict, loss: Callable, mesh: Mesh, abstract: TrainState
-) -> Callable[[TrainState, Any], tuple[TrainState, training.Metrics]]:
-    """Several steps as one program; with config.debug.nans it looks what became of them."""
-    gradient = training.make_gradient(
-        lambda params, key, batch: loss(sharding.whole(mesh, params), key, batch, True).mean(),
-        config.seed,
-    )
-    optimizer, fields = create_optimizer(config), config.optim
-    step = training.make_step(gradient, optimizer, fields.ema_rate, fields.ema_warmup)
-    out_shardings = sharding.by_size(mesh, abstract), sharding.copied(mesh)
-    run = functools.partial(jax.jit, training.scan_steps(step), out_shardings=out_shardings)
-    if not config.debug.nans:
-        return run(donate_argnums=0)
-    if processes.place()[1] > 1:
-        raise InputError('debug.nans: True is for one process, which has all arrays whole')
-    run = run()  # The state before is needed again.
-
-    def run_or_locate(state, batches):
-        after, found = run(state, batches)
-        if np.any(found.skipped):
-            raise RunError(nans.locate(step, gradient, state, batches))
-        return after, found
-
-    return run_or_locate
-
-
 def show_training(workdir: pathlib.Path) -> None:
     """Writes `curves.png` and the report."""
     curves = plots.training_curves(logs.read(workdir / 'logs' / 'metrics.jsonl'))
@@ -174,167 +219,164 @@ def show_training(workdir: pathlib.Path) -> None:
     print(f'Curves and grids of samples are in {report.write(workdir)}')
 
 
-def create_grid_drawer(
-    config: ConfigDict, experiment: ScoreModel | Classifier, mesh: Mesh
-) -> Callable[[int, Any, pathlib.Path], None]:
-    """`draw_if_due(step, params, directory)` saves the grid of samples of a step that has one."""
-    if isinstance(experiment, Classifier):
-        return lambda step, params, directory: None
-    fields = config.training
-    sample = create_sampler(config, experiment, config.sampling.method)
-    grid_sharding = sharding.if_divided(mesh, fields.num_samples)
-    indices = sharding.put(np.arange(fields.num_samples), grid_sharding)
-
-    def pixels(params, key, indices):
-        return quantization.to_uint8(sample(params, key, indices).x, experiment.centered)
-
-    draw = sharding.jit(mesh, pixels, out_shardings=grid_sharding)
-
-    def draw_if_due(step, params, directory):
-        if is_due(step, fields.sample_every, fields.num_steps):
-            drawn = processes.gather(draw(params, jax.random.key(config.seed), indices))
-            path = directory / f'{step:07d}.png'
-            processes.on_first(pictures.save_png, path, pictures.grid(drawn))
-
-    return draw_if_due
-
-
-def abstract_state(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> TrainState:
-    """The shapes of a state, and how it lies on the mesh."""
-    create = functools.partial(create_state, config, experiment)
-    return sharding.laid_out(mesh, jax.eval_shape(lambda: create(jax.random.key(config.seed))))
-
-
-def first_state(config: ConfigDict, experiment: Experiment, abstract: TrainState) -> TrainState:
-    """The state before the first step, from config.seed; it lies as its `abstract_state` says."""
-    create = functools.partial(create_state, config, experiment)
-    layout = jax.tree.map(lambda array: array.sharding, abstract)
-    return jax.jit(create, out_shardings=layout)(jax.random.key(config.seed))
-
-
-def create_state(config: ConfigDict, experiment: Experiment, key: Key[Array, '']) -> TrainState:
-    """A state before the first step, with parameters from `key`."""
-    return training.create_state(experiment.init_params(key), create_optimizer(config))
-
-
 def dispatches(
-    config: ConfigDict, data: loading.Images, start: int, mesh: Mesh
+    config: ConfigDict, data: Data, start: int, mesh: Mesh
 ) -> Iterator[dict[str, jax.Array]]:
     """Batches from step `start` on, on the devices, stacked by training.steps_per_dispatch."""
-    stream = batching.batches(
-        data,
-        config.training.batch_size,
-        config.seed,
-        start,
-        *processes.place(),
-    )
+    fields = config.training
+    stream = batching.batches(data, fields.batch_size, config.seed, start, *processes.place())
     while True:
-        group = [next(stream) for _ in range(config.training.steps_per_dispatch)]
+        group = [next(stream) for _ in range(fields.steps_per_dispatch)]
         stacked = {name: np.stack([batch[name] for batch in group]) for name in group[0]}
         yield sharding.split(mesh, stacked, axis=1)
 
 
-def is_due(step: int, period: int, last: int) -> bool:
-    """Whether something with this period (0: never) happens after `step`; the last one counts."""
-    return period > 0 and (step % period == 0 or step == last)
+# Evaluation
+
+
+def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
+    """Measures what config.eval asks for, of the checkpoints that it names."""
+    check_range(config.eval)
+    mesh = sharding.create_mesh(**config.mesh)
+    sharding.check_divides(mesh, 'eval.batch_size', config.eval.batch_size)
+    experiment = kinds.create(config, mesh)
+    measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
+    measures += experiment.measures(workdir)
+    found = {}
+    for wanted in steps(config, workdir):
+        state = restore(config, workdir, experiment, mesh, wanted)
+        step = int(state.step)
+        directory = workdir / 'eval' / str(step)
+        found[step] = evaluate_one(step, state.evaluated, measures, directory)
+        print(f'step {step}\n{quantities.table(found[step])}')
+        processes.on_first(report.write, workdir)
+        print(f'Pictures and numbers are in {workdir / "eval"}, and in {workdir / report.NAME}')
+    if config.eval.best_by:
+        print(quantities.best(found, config.eval.best_by))
+
+
+def evaluate_one(
+    step: int, params: Params, measures: list[Measure], directory: pathlib.Path
+) -> list[quantities.Quantity]:
+    """Numbers and rates of one checkpoint, which are put in its directory."""
+    checkpoint = Checkpoint(params, directory, int(fingerprints.checksum(params)))
+    numbers, rates = [], []
+    for measure in measures:
+        found = measure(checkpoint)
+        numbers += found.quantities
+        rates += found.rates
+    processes.on_first(quantities.write, directory / 'rates.json', step, rates)
+    processes.on_first(quantities.write, directory / 'metrics.json', step, numbers)
+    return numbers + rates
+
+
+def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
+    """The training objective on the whole test split."""
+
+    def loss(params, key, batch):
+        return {'loss': experiment.loss(params, key, batch, train=False)}
+
+    over_test_data = OverData(
+        name='loss',
+        function=sharding.jit(mesh, loss),
+        data=experiment.data('test'),
+        batch_size=config.eval.batch_size,
+        seed=config.seed,
+        mesh=mesh,
+    )
+
+    def measure(checkpoint):
+        values = over_test_data(checkpoint)['loss']
+        return Found([quantities.mean('test_loss', values, better=LOWER)])
+
+    return measure
+
+
+def steps(config: ConfigDict, workdir: pathlib.Path) -> Iterator[int | None]:
+    """The steps of config.eval, as their checkpoints appear; None is the newest.
+
+    Raises InputError if there are none, and if eval.wait seconds bring no more before the last.
+    """
+    fields = config.eval
+    if not fields.checkpoints:
+        yield fields.checkpoint
+        return
+    processes.from_first(lambda: check_same_run(workdir, config))
+    first, last = fields.checkpoints
+    after, since = first - 1, processes.from_first(time.monotonic)
+    while after < last:
+        with open_checkpoints(config, workdir, read_only=True) as checkpoints:
+            known = checkpoints.steps()
+        following = [step for step in known if after < step <= last]
+        if following:
+            after = following[0]
+            yield after
+            since = processes.from_first(time.monotonic)
+        elif after >= first and not fields.wait:
+            return
+        elif processes.from_first(time.monotonic) - since >= fields.wait:
+            raise InputError(
+                f'eval.checkpoints: none of steps {after + 1} to {last} within {fields.wait:g} '
+                f'seconds (eval.wait); there are: {known}'
+            )
+        else:
+            time.sleep(WAIT_SECONDS)
+
+
+def check_range(fields: ConfigDict) -> None:
+    """Raises InputError for fields of config.eval that name no checkpoints."""
+    if len(fields.checkpoints) not in (0, 2):
+        raise InputError(
+            f'eval.checkpoints: {fields.checkpoints}; the first and the last step, or () needed'
+        )
+    if fields.checkpoints and fields.checkpoint is not None:
+        raise InputError(
+            f'eval.checkpoint: {fields.checkpoint}, and eval.checkpoints: {fields.checkpoints}; '
+            'one of them is to be None or ()'
+        )
+    if fields.wait and not fields.checkpoints:
+        raise InputError(f'eval.wait: {fields.wait} seconds, and no eval.checkpoints to wait for')
 
 
 # Sampling
 
 
-class Drawn(NamedTuple):
-    """Samples in 8 bits, their evaluations, and the seconds they took once compiled."""
-
-    pixels: UInt8[np.ndarray, 'num height width channels']
-    nfe: Int[np.ndarray, 'num']
-    seconds: float
-
-
 def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Draws images from a checkpoint, to `samples/<step>_<method>.png` and `.npz`."""
+    """Draws images from a checkpoint, to `samples/<step>_<name>.png` and `.npz`."""
     mesh = sharding.create_mesh(**config.mesh)
-    experiment = create_experiment(config)
-    if isinstance(experiment, Classifier):
-        raise InputError(
-            f'--mode=sample: {config.model.name!r} is a classifier, and draws no images'
-        )
-    check_batch_sizes(mesh, config, 'sampling.batch_size')
-    method = config.sampling.method
-    draw = create_sampler(config, experiment, method)
+    experiment = kinds.create(config, mesh)
+    drawing = applications.create_drawing(config, experiment, mesh)
+    if drawing is None:
+        raise InputError(f'--mode=sample: experiment {config.experiment!r} draws no images')
+    sharding.check_divides(mesh, 'sampling.batch_size', drawing.batch_size)
     state = restore(config, workdir, experiment, mesh)
-    drawn = draw_samples(config, experiment, draw, state.ema_params, mesh, method)
-    stem = workdir / 'samples' / f'{int(state.step):07d}_{method}'
-    found = {'samples': drawn.pixels, 'nfe': drawn.nfe}
-    processes.on_first(write_drawn, workdir, stem, pictures.grid(drawn.pixels), found)
-    tell_drawn(drawn, stem)
-
-
-def write_drawn(
-    workdir: pathlib.Path, stem: pathlib.Path, sheet: np.ndarray, arrays: resumable.Arrays
-) -> None:
-    """A grid of images and arrays under one name, and the report that shows them."""
-    pictures.save_png(stem.with_suffix('.png'), sheet)
-    np.savez_compressed(stem.with_suffix('.npz'), **arrays)
-    report.write(workdir)
-
-
-def tell_drawn(drawn: Drawn, stem: pathlib.Path) -> None:
-    """One line on what was drawn."""
+    draws = Draws(
+        drawing.name,
+        programs.drawing(drawing, mesh),
+        drawing.num,
+        drawing.batch_size,
+        config.seed,
+        mesh,
+        drawing.given,
+    )
+    drawn = draws(state.evaluated)
+    shown = drawing.show(drawn.pixels)
+    stem = workdir / 'samples' / f'{int(state.step):07d}_{drawing.name}'
+    arrays = {'samples': drawn.pixels, 'nfe': drawn.nfe, **shown.arrays}
+    processes.on_first(write_shown, workdir, stem, shown, arrays)
     num, nfe = len(drawn.pixels), drawn.nfe.mean()
     print(f'{num}: {drawn.seconds:.1f} s, {nfe:.0f} evaluations each; {stem}.png')
+    if shown.note:
+        print(shown.note)
 
 
-def draw_samples(
-    config: ConfigDict,
-    model: ScoreModel,
-    draw: Callable,
-    params: Any,
-    mesh: Mesh,
-    name: str,
-    num: int | None = None,
-    directory: pathlib.Path | None = None,
-) -> Drawn:
-    """Samples by `draw(params, key, indices)`, batch by batch.
-
-    `num` of them, or as many as config.sampling says. Batches that are in `directory` are not drawn
-    again, and others are put there.
-    """
-    num = num or config.sampling.num_samples
-    size = min(config.sampling.batch_size, math.ceil(num / mesh.size) * mesh.size)
-    key = jax.random.key(config.seed)
-
-    @functools.cache
-    def compiled():
-        tqdm.write(f'{name}: compiling ...')
-        run = create_run_sampler(model, draw, mesh)
-        return run.lower(params, key, indices_of(0)).compile()
-
-    def indices_of(i):
-        return sharding.put(np.arange(i * size, (i + 1) * size), sharding.by_batch(mesh))
-
-    def of_batch(i):
-        run = compiled()
-        drawn, seconds = timed(lambda: processes.gather(run(params, key, indices_of(i))))
-        return {**drawn, 'seconds': np.float64(seconds)}
-
-    batches = []
-    with processes.bar(total=num, unit='image', desc=name) as bar:
-        for i in range(math.ceil(num / size)):
-            batches.append(resumable.keep(directory, i, functools.partial(of_batch, i)))
-            bar.update(min(size, num - i * size))
-    pixels, nfe = (np.concatenate([b[of] for b in batches])[:num] for of in ('pixels', 'nfe'))
-    seconds = sum(batch['seconds'] for batch in batches)
-    return Drawn(pixels, nfe, float(seconds) * num / (len(batches) * size))
-
-
-def create_run_sampler(model: ScoreModel, draw: Callable, mesh: Mesh) -> Callable:
-    """`draw` as a program of its own: pixels in 8 bits and numbers of evaluations, by name."""
-
-    def in_8_bits(params, key, indices):
-        drawn = draw(params, key, indices)
-        return {'pixels': quantization.to_uint8(drawn.x, model.centered), 'nfe': drawn.nfe}
-
-    return sharding.jit(mesh, in_8_bits, out_shardings=sharding.by_batch(mesh))
+def write_shown(
+    workdir: pathlib.Path, stem: pathlib.Path, shown: Shown, arrays: dict[str, np.ndarray]
+) -> None:
+    """A picture and arrays under one name, and the report that shows them."""
+    pictures.save_png(stem.with_suffix('.png'), shown.sheet)
+    np.savez_compressed(stem.with_suffix('.npz'), **arrays)
+    report.write(workdir)
 
 
 # Published checkpoints
@@ -342,46 +384,21 @@ def create_run_sampler(model: ScoreModel, draw: Callable, mesh: Mesh) -> Callabl
 
 def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Makes a workdir of a published checkpoint, as if this project had trained it so far."""
-    experiment = create_experiment(config)
-    network = formats.outline(experiment.init_params)
-    found = formats.read(path, network.parts)
-    params, ema_params = (
-        formats.fit(flat, network, f'{name} of {path}')
-        for name, flat in (('params', found.params), ('params_ema', found.ema_params))
-    )
-    opt_state = create_optimizer(config).init(params)
-    if found.moments:
-        mean, square = (
-            formats.fit(flat, network, f'the optimiser of {path}')
-            for flat in (found.moments.mean, found.moments.square)
-        )
-        count = jnp.int32(found.moments.count)
-        opt_state = optax.tree.set(opt_state, mu=mean, nu=square, count=count)
-    step, skipped = jnp.int32(found.step), jnp.int32(0)
-    state = TrainState(step, skipped, params, opt_state, ema_params)
-
     mesh = sharding.create_mesh(**config.mesh)
+    state, what = exchange.read(path, kinds.create(config, mesh).init)
     processes.from_first(lambda: claim_new(workdir, config))
     with open_checkpoints(config, workdir) as checkpoints:
         checkpoints.save(sharding.put(state, sharding.by_size(mesh, state)))
-    optimizer = "Adam's moments" if found.moments else 'a fresh optimiser'
-    print(f'{workdir}: step {found.step}, parameters, their moving average and {optimizer}')
-
-
-def claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Claims a workdir; raises InputError if it has checkpoints."""
-    if (workdir / 'checkpoints').exists():
-        raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
-    workdirs.claim(workdir, config.to_dict())
+    print(f'{workdir}: step {int(state.step)}, {what}')
 
 
 def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Writes parameters and moving average of a checkpoint under their published names."""
-    formats.check_writable(path)
-    experiment = create_experiment(config)
-    state = restore(config, workdir, experiment, sharding.create_mesh(**config.mesh))
-    params, ema_params = processes.gather((state.params, state.ema_params))
-    processes.on_first(formats.write, path, int(state.step), params, ema_params)
+    exchange.check_writable(path)
+    mesh = sharding.create_mesh(**config.mesh)
+    state = restore(config, workdir, kinds.create(config, mesh), mesh)
+    params, average = processes.gather((state.params, state.evaluated))
+    processes.on_first(exchange.write, path, int(state.step), params, average)
     print(f'{path}: step {int(state.step)}, parameters and their moving average')
 
 
@@ -392,12 +409,33 @@ def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
     """Prints what training costs on so many devices (None: those there are); runs nothing."""
     shape = sharding.mesh_shape(num_devices or jax.device_count(), **config.mesh)
     mesh = AbstractMesh(shape, sharding.AXES)
-    sharding.check_divides(mesh, 'training.batch_size', config.training.batch_size)
-    found = create_cost(config, create_experiment(config), mesh.size)
+    size = config.training.batch_size
+    sharding.check_divides(mesh, 'training.batch_size', size)
+    experiment = kinds.create(config)
+    found = cost.of_training(
+        experiment.init, experiment.loss, experiment.batch_shapes, size, mesh.size
+    )
     print(cost.report(found._replace(state=sharding.laid_out(mesh, found.state))))
 
 
-# Checkpoints, data and small change
+# Workdirs and their checkpoints
+
+
+def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Writes the config to a workdir; InputError if another run has it."""
+    workdirs.claim(workdir, config.to_dict(), base.is_fixed(config.experiment))
+
+
+def claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Claims a workdir; InputError if it has checkpoints."""
+    if (workdir / 'checkpoints').exists():
+        raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
+    claim(workdir, config)
+
+
+def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Raises InputError unless a workdir was trained with what is fixed in this config."""
+    workdirs.check_same_run(workdir, config.to_dict(), base.is_fixed(config.experiment))
 
 
 def restore(
@@ -408,8 +446,8 @@ def restore(
     step: int | None = None,
 ) -> TrainState:
     """The state at `step`, or at config.eval.checkpoint, or the newest one."""
-    processes.from_first(lambda: workdirs.check_same_run(workdir, config.to_dict()))
-    abstract = abstract_state(config, experiment, mesh)
+    processes.from_first(lambda: check_same_run(workdir, config))
+    abstract = programs.abstract_state(experiment, mesh)
     with open_checkpoints(config, workdir, read_only=True) as checkpoints:
         return checkpoints.restore(abstract, config.eval.checkpoint if step is None else step)
 
@@ -423,41 +461,17 @@ def open_checkpoints(
     return Checkpoints(workdir / 'checkpoints', None if read_only else policy)
 
 
-def load_images(config: ConfigDict, split: str) -> loading.Images:
-    """The images of a split, as config.data says."""
-    fields = config.data
-    return loading.load(
-        fields.source,
-        split,
-        fields.image_size,
-        fields.channels,
-        fields.test_fraction,
-        fields.fit,
-        fields.data_dir,
-        fields.crop_size,
-    )
+# Data and periods
 
 
-def check_enough(data: loading.Images, batch_size: int) -> None:
-    """Raises InputError if there are fewer images than a batch has."""
+def check_enough(data: Data, batch_size: int) -> None:
+    """Raises InputError if there are fewer examples than a batch has."""
     if batch_size > len(data):
-        raise InputError(f'training.batch_size: {batch_size} is more than all {len(data)} images')
+        raise InputError(f'training.batch_size: {batch_size} is more than all {len(data)} examples')
 
 
-def check_labels(config: ConfigDict, experiment: Experiment, data: loading.Images) -> None:
-    """Raises InputError if the first images lack the labels that a classifier learns."""
-    if not isinstance(experiment, Classifier):
-        return
-    labels = data.gather(np.arange(min(len(data), LABELS_CHECKED)))['label']
-    classes = config.model.num_classes
-    if labels.min() < 0:
-        raise InputError(f'data.source: {config.data.source!r} has no labels to classify by')
-    if labels.max() >= classes:
-        raise InputError(f'model.num_classes: {classes}, and there is a label {labels.max()}')
-
-
-def first_batch(data: loading.Images, size: int, mesh: Mesh) -> dict[str, jax.Array]:
-    """The first images of a split on the devices, repeated if there are too few."""
+def first_batch(data: Data, size: int, mesh: Mesh) -> dict[str, jax.Array]:
+    """The first examples of a split on the devices, repeated if there are too few."""
     rows = batching.own_rows(size, *processes.place())
     return sharding.split(mesh, data.gather(rows % len(data)))
 
@@ -472,16 +486,3 @@ def check_periods(fields: ConfigDict) -> None:
                 f'training.{name}: {fields[name]} is not a multiple of '
                 f'training.steps_per_dispatch, {k}'
             )
-
-
-def check_batch_sizes(mesh: Mesh, config: ConfigDict, *fields: str) -> None:
-    """Raises InputError for the first of these fields that the devices do not divide."""
-    for field in fields:
-        section, name = field.split('.')
-        sharding.check_divides(mesh, field, config[section][name])
-
-
-def timed(function: Callable, *args) -> tuple[Any, float]:
-    """The result, and the seconds it took."""
-    started = time.perf_counter()
-    return function(*args), time.perf_counter() - started

@@ -9,24 +9,32 @@ So an SDE here writes `log_alpha(t)` and `sigma(t)`; the rest is derived, and ov
 form where there is a more accurate one. Times are arrays of any shape, and every coefficient has
 that shape; where a time meets a state `x` of shape [batch, ...] it is a scalar or has shape
 [batch].
+
+An SDE is a pytree whose leaves are its own numbers, so that they can be parameters: arrays that are
+traced, differentiated, learned. Numbers of Python stay such, and are computed with in float64.
 """
 
 import dataclasses
 import functools
 import math
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int, Key
 
-from choices import InputError, choose
+from choices import ArgumentError, Range, choose, option
+from shapes import BatchTime, PerImage, Scalar, State, Time
 
-Time = Float[Array, '...']
-State = Float[Array, 'batch *shape']
-BatchTime = Float[Array, 'batch'] | Float[Array, '']
+Number = float | int | Scalar
+
+POSITIVE = Range(0, without_low=True)
+NOISE_LEVELS = Range(1e-6, 10**6)
+LOG_SNRS = Range(-40, 40)
+LEVELS = Range(2, 10**6)
 
 
 def expand(a: Array, x: Array) -> Array:
@@ -34,7 +42,7 @@ def expand(a: Array, x: Array) -> Array:
     return a.reshape(a.shape + (1,) * (x.ndim - a.ndim)) if a.ndim else a
 
 
-def at(t: Array | float, x: State) -> Float[Array, 'batch']:
+def at(t: Number, x: State) -> PerImage:
     """The time t of every member of the batch `x`."""
     return jnp.broadcast_to(t, x.shape[:1])
 
@@ -48,8 +56,14 @@ class SDE:
     0 it diverges for most SDEs. `T` is the latest, where x_T is close to N(0, prior_std^2 I).
     """
 
-    T: ClassVar[float] = 1.0
-    t_min: ClassVar[float] = 1e-5
+    T: ClassVar[Number] = 1.0
+    t_min: ClassVar[Number] = 1e-5
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        jax.tree_util.register_pytree_with_keys(
+            cls, _numbers_with_keys, functools.partial(_with_numbers, cls), _numbers
+        )
 
     def log_alpha(self, t: Time) -> Time:
         """Logarithm of the signal's scale alpha_t."""
@@ -124,7 +138,7 @@ class SDE:
         return alpha_ts, self.sigma(t) * jnp.sqrt(-jnp.expm1(self.log_snr(t) - self.log_snr(s)))
 
     @property
-    def prior_std(self) -> float:
+    def prior_std(self) -> Number:
         """Standard deviation of the prior N(0, prior_std^2 I) that stands for p_T."""
         return 1.0
 
@@ -132,26 +146,61 @@ class SDE:
         """A draw from the prior."""
         return self.prior_std * jax.random.normal(key, shape)
 
-    def prior_log_prob(self, x: State) -> Float[Array, 'batch']:
+    def prior_log_prob(self, x: State) -> PerImage:
         """Log-density of the prior, in nats."""
         dim = math.prod(x.shape[1:])
-        log_normaliser = 0.5 * dim * math.log(2 * math.pi * self.prior_std**2)
+        log_normaliser = 0.5 * dim * _log(2 * math.pi * self.prior_std**2)
         return (
             -0.5 * jnp.sum((x / self.prior_std) ** 2, axis=tuple(range(1, x.ndim))) - log_normaliser
         )
 
 
-def _derivative(coefficient, t: Time) -> Time:
+def _derivative(coefficient: Callable[[Time], Time], t: Time) -> Time:
     """d coefficient / dt of an elementwise function of t."""
     return jax.jvp(coefficient, (t,), (jnp.ones_like(t),))[1]
+
+
+# An SDE as a pytree: whole numbers (of levels) are structure, all others leaves.
+
+
+def _numbers(sde: SDE) -> tuple[list[Number], tuple[tuple[str, int], ...]]:
+    names = [field.name for field in dataclasses.fields(sde) if field.type is not int]
+    whole = [field.name for field in dataclasses.fields(sde) if field.type is int]
+    return [getattr(sde, name) for name in names], tuple((n, getattr(sde, n)) for n in whole)
+
+
+def _numbers_with_keys(sde: SDE) -> tuple[list[tuple[Any, Number]], tuple[tuple[str, int], ...]]:
+    names = [field.name for field in dataclasses.fields(sde) if field.type is not int]
+    numbers, structure = _numbers(sde)
+    keys = map(jax.tree_util.GetAttrKey, names)
+    return list(zip(keys, numbers, strict=True)), structure
+
+
+def _with_numbers(cls: type[SDE], structure: tuple[tuple[str, int], ...], numbers: Any) -> SDE:
+    # Not by its constructor: what JAX puts in the place of numbers is anything.
+    sde = object.__new__(cls)
+    names = [field.name for field in dataclasses.fields(cls) if field.type is not int]
+    for name, value in [*zip(names, numbers, strict=True), *structure]:
+        object.__setattr__(sde, name, value)
+    return sde
+
+
+def _by_type(of_python: Callable, of_arrays: Callable) -> Callable[[Number], Number]:
+    """A function of a number: in Python's float64, unless the number is an array."""
+    return lambda x: of_python(x) if isinstance(x, float | int) else of_arrays(x)
+
+
+_exp, _log = _by_type(math.exp, jnp.exp), _by_type(math.log, jnp.log)
+_sqrt, _atan = _by_type(math.sqrt, jnp.sqrt), _by_type(math.atan, jnp.arctan)
+_log1p = _by_type(math.log1p, jnp.log1p)
 
 
 @dataclasses.dataclass(frozen=True)
 class VP(SDE):
     """Variance preserving: f = -beta/2, g^2 = beta, linear in t (Song et al. 2021, eq. 32-33)."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
+    beta_min: Number = option(0.1, 'noise rate at t = 0', POSITIVE)
+    beta_max: Number = option(20.0, 'noise rate at T', POSITIVE)
 
     def beta(self, t: Time) -> Time:
         """Noise rate beta(t)."""
@@ -207,12 +256,12 @@ class SubVP(VP):
 class VE(SDE):
     """Variance exploding: sigma is geometric in t (Song et al. 2021, eq. 30-31)."""
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
+    sigma_min: Number = option(0.01, 'noise level at t = 0', NOISE_LEVELS)
+    sigma_max: Number = option(50.0, 'noise level at T', NOISE_LEVELS)
 
     @property
-    def _log_ratio(self) -> float:
-        return math.log(self.sigma_max / self.sigma_min)
+    def _log_ratio(self) -> Number:
+        return _log(self.sigma_max / self.sigma_min)
 
     @property
     def prior_std(self):
@@ -228,29 +277,29 @@ class VE(SDE):
         return jnp.zeros_like(t)
 
     def diffusion(self, t):
-        return self.sigma(t) * math.sqrt(2 * self._log_ratio)
+        return self.sigma(t) * _sqrt(2 * self._log_ratio)
 
     def transition(self, s, t):
         lost = -jnp.expm1(-2 * (t - s) * self._log_ratio)
         return jnp.ones_like(t), self.sigma(t) * jnp.sqrt(lost)
 
     def time_at_log_snr(self, log_snr):
-        return (-0.5 * log_snr - math.log(self.sigma_min)) / self._log_ratio
+        return (-0.5 * log_snr - _log(self.sigma_min)) / self._log_ratio
 
 
 @dataclasses.dataclass(frozen=True)
 class EDM(SDE):
     """sigma = t, alpha = 1: time is the noise level (Karras et al. 2022, table 1)."""
 
-    sigma_min: float = 0.002
-    sigma_max: float = 80.0
+    sigma_min: Number = option(0.002, 'noise level at t = 0', NOISE_LEVELS)
+    sigma_max: Number = option(80.0, 'noise level at T', NOISE_LEVELS)
 
     @property
-    def t_min(self) -> float:
+    def t_min(self) -> Number:
         return self.sigma_min
 
     @property
-    def T(self) -> float:  # noqa: N802
+    def T(self) -> Number:  # noqa: N802
         return self.sigma_max
 
     @property
@@ -285,19 +334,19 @@ class CosineVP(SDE):
     [0, 1].
     """
 
-    log_snr_min: float = -15.0
-    log_snr_max: float = 15.0
+    log_snr_min: Number = option(-15.0, 'log signal-to-noise ratio at T', LOG_SNRS)
+    log_snr_max: Number = option(15.0, 'log signal-to-noise ratio at t = 0', LOG_SNRS)
 
     @property
-    def _theta_0(self) -> float:
-        return math.atan(math.exp(-0.5 * self.log_snr_max))
+    def _theta_0(self) -> Number:
+        return _atan(_exp(-0.5 * self.log_snr_max))
 
     @property
-    def _complement_1(self) -> float:
-        return math.atan(math.exp(0.5 * self.log_snr_min))
+    def _complement_1(self) -> Number:
+        return _atan(_exp(0.5 * self.log_snr_min))
 
     @property
-    def _rate(self) -> float:
+    def _rate(self) -> Number:
         return 0.5 * math.pi - self._theta_0 - self._complement_1
 
     def _theta(self, t: Time) -> Time:
@@ -332,20 +381,20 @@ class GeometricVP(SDE):
     sigma_min.
     """
 
-    sigma_min: float = math.sqrt(3e-5)
-    sigma_max: float = math.sqrt(0.999)
+    sigma_min: Number = option(math.sqrt(3e-5), 'noise level at t = 0', NOISE_LEVELS)
+    sigma_max: Number = option(math.sqrt(0.999), 'noise level at T, below 1', NOISE_LEVELS)
 
     @property
-    def _log_ratio(self) -> float:
-        return 2 * math.log(self.sigma_max / self.sigma_min)
+    def _log_ratio(self) -> Number:
+        return 2 * _log(self.sigma_max / self.sigma_min)
 
     def _log_variance(self, t: Time) -> Time:
         # Counted back from T: 1 - sigma^2 is small there.
-        return 2 * math.log(self.sigma_max) - (1 - t) * self._log_ratio
+        return 2 * _log(self.sigma_max) - (1 - t) * self._log_ratio
 
     def log_alpha(self, t):
         remaining = -jnp.expm1(self._log_variance(t))
-        return 0.5 * (jnp.log(remaining) - math.log1p(-(self.sigma_min**2)))
+        return 0.5 * (jnp.log(remaining) - _log1p(-(self.sigma_min**2)))
 
     def sigma(self, t):
         return jnp.exp(0.5 * self._log_variance(t))
@@ -358,8 +407,8 @@ class GeometricVP(SDE):
         return jnp.sqrt(self._log_ratio / jnp.expm1(-log_variance))
 
     def time_at_log_snr(self, log_snr):
-        log_variance = -jax.nn.softplus(log_snr + math.log1p(-(self.sigma_min**2)))
-        return 1 + (log_variance - 2 * math.log(self.sigma_max)) / self._log_ratio
+        log_variance = -jax.nn.softplus(log_snr + _log1p(-(self.sigma_min**2)))
+        return 1 + (log_variance - 2 * _log(self.sigma_max)) / self._log_ratio
 
 
 @dataclasses.dataclass(frozen=True)
@@ -397,7 +446,7 @@ class Chain(SDE):
     """
 
     @property
-    def t_min(self) -> float:
+    def t_min(self) -> Number:
         return 1 / self.num_scales
 
     def level(self, t: Time) -> Int[Array, '...']:
@@ -421,17 +470,19 @@ class Chain(SDE):
 class DDPM(Chain):
     """The DDPM chain (Ho et al. 2020); log(alpha) is linear between levels."""
 
-    beta_min: float = 0.1
-    beta_max: float = 20.0
-    num_scales: int = 1000
+    beta_min: Number = option(0.1, 'noise rate at t = 0', POSITIVE)
+    beta_max: Number = option(20.0, 'noise rate at T', POSITIVE)
+    num_scales: int = option(1000, 'levels of the chain', LEVELS)
 
-    @functools.cached_property
-    def _log_alphas(self) -> np.ndarray:
-        betas = np.linspace(self.beta_min, self.beta_max, self.num_scales) / self.num_scales
-        return 0.5 * np.concatenate([[0.0], np.cumsum(np.log1p(-betas))])
+    def _log_alphas(self) -> Array | np.ndarray:
+        """log(alpha) at the data and at all levels; of Python's numbers in float64."""
+        are_arrays = isinstance(self.beta_min, Array) or isinstance(self.beta_max, Array)
+        numpy = jnp if are_arrays else np
+        betas = numpy.linspace(self.beta_min, self.beta_max, self.num_scales) / self.num_scales
+        return 0.5 * numpy.concatenate([numpy.zeros(1), numpy.cumsum(numpy.log1p(-betas))])
 
     def log_alpha(self, t):
-        table = jnp.asarray(self._log_alphas, t.dtype)
+        table = jnp.asarray(self._log_alphas(), t.dtype)
         return jnp.interp(self._position(t), jnp.arange(table.size, dtype=t.dtype), table)
 
     def sigma(self, t):
@@ -449,9 +500,9 @@ class SMLD(Chain):
     the noise.
     """
 
-    sigma_min: float = 0.01
-    sigma_max: float = 50.0
-    num_scales: int = 1000
+    sigma_min: Number = option(0.01, 'noise level at t = 0', NOISE_LEVELS)
+    sigma_max: Number = option(50.0, 'noise level at T', NOISE_LEVELS)
+    num_scales: int = option(1000, 'levels of the chain', LEVELS)
 
     @property
     def prior_std(self):
@@ -467,8 +518,8 @@ class SMLD(Chain):
         )
 
     @property
-    def _log_ratio(self) -> float:
-        return math.log(self.sigma_max / self.sigma_min) / (self.num_scales - 1)
+    def _log_ratio(self) -> Number:
+        return _log(self.sigma_max / self.sigma_min) / (self.num_scales - 1)
 
     def transition(self, s, t):
         steps = self._position(t) - self._position(s)
@@ -497,30 +548,31 @@ SDES = {
 }
 
 
-def create(name: str, **fields) -> SDE:
-    """The SDE of that name; raises InputError for a name or a field that does not exist."""
-    cls = choose(SDES, name, 'sde.name')
+def create(name: str, **numbers: Number) -> SDE:
+    """The SDE of that name with these numbers of its own.
+
+    Raises ArgumentError for a name or a number that does not exist, and for numbers that make no
+    SDE together.
+    """
+    cls = choose(SDES, name, 'name')
     known = [field.name for field in dataclasses.fields(cls)]
-    for field in fields:
-        if field not in known:
-            raise InputError(
-                f'sde.{field}: {name!r} has no such field; it has: {", ".join(known) or "none"}'
-            )
-    sde = cls(**fields)
+    for number in numbers:
+        if number not in known:
+            has = ', '.join(known) or 'none'
+            raise ArgumentError(number, f'{name!r} has no such field; it has: {has}')
+    sde = cls(**numbers)
     _check(sde)
     return sde
 
 
 def _check(sde: SDE) -> None:
-    """Raises InputError for fields that make no SDE together."""
     for name in ('beta', 'sigma', 'log_snr'):
         low, high = f'{name}_min', f'{name}_max'
         ends = getattr(sde, low, None), getattr(sde, high, None)
         if None not in ends and not ends[0] < ends[1]:
-            raise InputError(f'sde.{low}: {ends[0]} is not below sde.{high}, {ends[1]}')
+            raise ArgumentError(low, f'{ends[0]} is not below {high}, {ends[1]}')
     if isinstance(sde, GeometricVP) and sde.sigma_max >= 1:
-        raise InputError(f"sde.sigma_max: {sde.sigma_max}; of 'geometric' below 1 needed")
+        raise ArgumentError('sigma_max', f"{sde.sigma_max}; of 'geometric' below 1 needed")
     if isinstance(sde, DDPM) and sde.beta_max >= sde.num_scales:
-        raise InputError(
-            f'sde.num_scales: {sde.num_scales}; above sde.beta_max, {sde.beta_max}, needed'
-        )
+        reason = f'{sde.num_scales}; above beta_max, {sde.beta_max}, needed'
+        raise ArgumentError('num_scales', reason)

@@ -11,11 +11,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Key
 
-from choices import InputError, choose
-from sde_lib import SDE, Chain
-from shapes import PerImage
+from choices import ArgumentError, choose
+from sde_lib import SDE, Chain, Number
+from shapes import OneKey, PerImage
 
 
 class Times(NamedTuple):
@@ -25,17 +24,17 @@ class Times(NamedTuple):
     inverse_density: PerImage
 
 
-def uniform(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
+def uniform(key: OneKey, sde: SDE, t_min: Number, num: int) -> Times:
     """Independent times, uniform on [t_min, T]."""
     return _stretch(sde, t_min, jax.random.uniform(key, (num,)))
 
 
-def stratified(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
+def stratified(key: OneKey, sde: SDE, t_min: Number, num: int) -> Times:
     """Uniform, one in each of `num` equal parts, at one offset (Kingma et al. 2021)."""
     return _stretch(sde, t_min, _strata(key, num))
 
 
-def importance(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
+def importance(key: OneKey, sde: SDE, t_min: Number, num: int) -> Times:
     """Stratified times for the likelihood weighting: softplus(log_snr) is uniform.
 
     If the data are N(0, I) and the score is exact, g^2 |residual|^2 / sigma^2 has mean -d
@@ -50,7 +49,7 @@ def importance(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
     return Times(t, decline / (rate * (sde.T - t_min)))
 
 
-def log_snr(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
+def log_snr(key: OneKey, sde: SDE, t_min: Number, num: int) -> Times:
     """Stratified times whose log signal-to-noise ratio is uniform (Kingma et al. 2021, VDM).
 
     The likelihood weighting then weighs all times alike: its measure is d log_snr.
@@ -61,16 +60,16 @@ def log_snr(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
     return Times(t, (ends[0] - ends[1]) / (rate * (sde.T - t_min)))
 
 
-def log_uniform(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
-    """The same times, with their density as part of the weighting, as in `log_normal`."""
+def log_uniform(key: OneKey, sde: SDE, t_min: Number, num: int) -> Times:
+    """Stratified times whose log signal-to-noise ratio is uniform, with their density as part of
+    the weighting, as in `log_normal`.
+    """
     ends = sde.log_snr(jnp.array([t_min, sde.T]))
     t = sde.time_at_log_snr(ends[0] - _strata(key, num) * (ends[0] - ends[1]))
     return Times(jnp.clip(t, t_min, sde.T), jnp.ones(num))
 
 
-def log_normal(
-    key: Key[Array, ''], sde: SDE, t_min: float, num: int, *, mean: float, std: float
-) -> Times:
+def log_normal(key: OneKey, sde: SDE, t_min: Number, num: int, *, mean: float, std: float) -> Times:
     """log(sigma / alpha) ~ N(mean, std^2): EDM's proposal (-1.2, 1.2); its density is part
     of the weighting."""
     log_snr = -2 * (mean + std * jax.scipy.stats.norm.ppf(_strata(key, num)))
@@ -78,7 +77,7 @@ def log_normal(
     return Times(t, jnp.ones(num))
 
 
-def levels(key: Key[Array, ''], sde: SDE, t_min: float, num: int) -> Times:
+def levels(key: OneKey, sde: SDE, t_min: Number, num: int) -> Times:
     """The times of levels drawn uniformly, for a DDPM or SMLD chain."""
     level = jax.random.randint(key, (num,), 0, sde.num_scales)
     return Times((level + 1) / sde.num_scales, jnp.ones(num))
@@ -95,29 +94,30 @@ TIME_SAMPLERS = {
 }
 
 
-def create_time_sampler(
+def create(
     name: str, sde: SDE, log_sigma: tuple[float, float] = (-1.2, 1.2)
-) -> Callable[[Key[Array, ''], SDE, float, int], Times]:
+) -> Callable[[OneKey, SDE, Number, int], Times]:
     """The sampler of that name; `log_sigma` is mean and deviation for 'log_normal'.
 
-    Raises InputError for an unknown name, and unless 'levels' and chains come together.
+    Raises ArgumentError for an unknown name, and unless 'levels' and chains come together.
     """
-    sample_times = choose(TIME_SAMPLERS, name, 'training.time_sampler')
+    sample_times = choose(TIME_SAMPLERS, name, 'time_sampler')
     if (sample_times is levels) != isinstance(sde, Chain):
-        raise InputError(
-            f'training.time_sampler: {name!r} does not go with {type(sde).__name__}; '
-            "'levels' is for the chains ('ddpm' and 'smld'), which allow no other"
+        raise ArgumentError(
+            'time_sampler',
+            f'{name!r} does not go with {type(sde).__name__}; '
+            "'levels' is for the chains ('ddpm' and 'smld'), which allow no other",
         )
     if sample_times is log_normal:
         return functools.partial(log_normal, mean=log_sigma[0], std=log_sigma[1])
     return sample_times
 
 
-def _strata(key: Key[Array, ''], num: int) -> PerImage:
+def _strata(key: OneKey, num: int) -> PerImage:
     return (jnp.arange(num) + jax.random.uniform(key)) / num
 
 
-def _stretch(sde: SDE, t_min: float, fraction: PerImage) -> Times:
+def _stretch(sde: SDE, t_min: Number, fraction: PerImage) -> Times:
     return Times(t_min + fraction * (sde.T - t_min), jnp.ones_like(fraction))
 
 

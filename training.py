@@ -6,45 +6,116 @@ A run is a pure function of its seed: step k uses the k-th batch and the key fol
 A step whose loss or gradient is not finite counts, and changes nothing else.
 """
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Int
+
+from shapes import OneKey, Scalar
 
 Params = Any
+Batch = Any
+# (params, key, batch) -> the mean loss of a batch.
+Loss = Callable[[Params, OneKey, Batch], Scalar]
+
+EMA = 'ema'
 
 
 class TrainState(NamedTuple):
     """All that a step reads and writes.
 
     `step` counts the steps done, `skipped` those of them, up to the last one, that in a row changed
-    no parameter.
+    no parameter. `averages` are moving averages of the parameters, by name.
     """
 
     step: Int[Array, '']
     skipped: Int[Array, '']
     params: Params
     opt_state: optax.OptState
-    ema_params: Params
+    averages: dict[str, Params]
+
+    @property
+    def evaluated(self) -> Params:
+        """The parameters that are tested, drawn with and measured."""
+        return self.averages[EMA]
 
 
 class Metrics(NamedTuple):
     """What a step reports; `skipped` is that of the state after it."""
 
-    loss: Float[Array, '']
-    grad_norm: Float[Array, '']
+    loss: Scalar
+    grad_norm: Scalar
     skipped: Int[Array, '']
 
 
-def create_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step. The moving average starts at the initial parameters."""
-    ema_params = jax.tree.map(jnp.copy, params)
-    zero = jnp.zeros((), jnp.int32)
-    return TrainState(zero, jnp.copy(zero), params, optimizer.init(params), ema_params)
+@dataclasses.dataclass(frozen=True)
+class MovingAverage:
+    """An exponential moving average that decays by `rate` an update; with `warmup` by no more than
+    (1 + step) / (10 + step), so that it soon forgets the initial parameters.
+    """
+
+    rate: float
+    warmup: bool = False
+
+    def update(self, average: Params, params: Params, step: Int[Array, '']) -> Params:
+        """The average after update `step`, which made `params`."""
+        rate = jnp.minimum(self.rate, (1 + step) / (10 + step)) if self.warmup else self.rate
+        return optax.incremental_update(params, average, 1 - rate)
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """How parameters follow the gradient of a loss: one step of a run.
+
+    Step k uses the key fold_in(key(seed), k). An update that clips needs the gradient's norm, which
+    the optimiser is given as `grad_norm`.
+    """
+
+    optimizer: optax.GradientTransformation
+    averages: Mapping[str, MovingAverage]
+    seed: int
+
+    def init(self, params: Params) -> TrainState:
+        """The state before the first step. Averages start at the initial parameters."""
+        averages = {name: jax.tree.map(jnp.copy, params) for name in self.averages}
+        zero = jnp.zeros((), jnp.int32)
+        return TrainState(zero, jnp.copy(zero), params, self.optimizer.init(params), averages)
+
+    def step(self, loss: Loss, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """One update on the batch of step `state.step`. If the loss or the norm of its gradient is
+        not finite, the parameters, their averages and the optimiser's state stay as they are.
+        """
+        key = jax.random.fold_in(jax.random.key(self.seed), state.step)
+        value, grads = jax.value_and_grad(loss)(state.params, key, batch)
+        grad_norm = optax.tree.norm(grads)
+        is_finite = jnp.isfinite(value) & jnp.isfinite(grad_norm)
+        # Branches write arrays in place. A choice between both results would hold both: it takes
+        # three times as long.
+        state = lax.cond(is_finite, self._apply, _skip, state, grads, grad_norm)
+        return state, Metrics(value, grad_norm, state.skipped)
+
+    def _apply(self, state: TrainState, grads: Params, grad_norm: Scalar) -> TrainState:
+        optimizer = optax.with_extra_args_support(self.optimizer)
+        updates, opt_state = optimizer.update(
+            grads, state.opt_state, state.params, grad_norm=grad_norm
+        )
+        params = optax.apply_updates(state.params, updates)
+        averages = {
+            name: average.update(state.averages[name], params, state.step)
+            for name, average in self.averages.items()
+        }
+        return TrainState(
+            state.step + 1, jnp.zeros_like(state.skipped), params, opt_state, averages
+        )
+
+
+def _skip(state: TrainState, grads: Params, grad_norm: Scalar) -> TrainState:
+    return state._replace(step=state.step + 1, skipped=state.skipped + 1)
 
 
 def create_optimizer(
@@ -88,64 +159,6 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArg
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, clip)
 
 
-def make_gradient(
-    loss_fn: Callable[[Params, Key[Array, ''], Any], Float[Array, '']], seed: int
-) -> Callable[[TrainState, Any], tuple[Float[Array, ''], Params]]:
-    """`gradient(state, batch) -> (loss, gradient)` of step `state.step`.
-
-    `loss_fn(params, key, batch)` is the mean loss of a batch.
-    """
-
-    def gradient(state, batch):
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        return jax.value_and_grad(loss_fn)(state.params, key, batch)
-
-    return gradient
-
-
-def make_step(
-    gradient: Callable[[TrainState, Any], tuple[Float[Array, ''], Params]],
-    optimizer: optax.GradientTransformation,
-    ema_rate: float,
-    ema_warmup: bool,
-) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-    """`step(state, batch) -> (state, metrics)`: one update on the batch of step `state.step`.
-
-    The moving average decays by `ema_rate` an update; with `ema_warmup` by no more than (1 + step)
-    / (10 + step), so that it soon forgets the initial parameters. If the loss or the norm of its
-    gradient is not finite, parameters, average and the optimiser's state stay as they are.
-    """
-
-    optimizer = optax.with_extra_args_support(optimizer)
-
-    def update(state, grads, grad_norm):
-        updates, opt_state = optimizer.update(
-            grads, state.opt_state, state.params, grad_norm=grad_norm
-        )
-        params = optax.apply_updates(state.params, updates)
-        rate = (
-            jnp.minimum(ema_rate, (1 + state.step) / (10 + state.step)) if ema_warmup else ema_rate
-        )
-        ema_params = optax.incremental_update(params, state.ema_params, 1 - rate)
-        return TrainState(
-            state.step + 1, jnp.zeros_like(state.skipped), params, opt_state, ema_params
-        )
-
-    def skip(state, grads, grad_norm):
-        return state._replace(step=state.step + 1, skipped=state.skipped + 1)
-
-    def step(state, batch):
-        loss, grads = gradient(state, batch)
-        grad_norm = optax.tree.norm(grads)
-        is_finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        # Branches write arrays in place. A choice between both results would hold both: it takes
-        # three times as long.
-        state = lax.cond(is_finite, update, skip, state, grads, grad_norm)
-        return state, Metrics(loss, grad_norm, state.skipped)
-
-    return step
-
-
-def scan_steps(step: Callable) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-    """Several steps as one program: batches and metrics have a leading axis of steps."""
-    return lambda state, batches: lax.scan(step, state, batches)
+def run_steps(step: Callable, state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+    """Several steps; batches and metrics have a leading axis of steps."""
+    return lax.scan(step, state, batches)

@@ -18,21 +18,15 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-import run_lib
 from analysis import cost, hlo, roofline
 from analysis.hlo import Program
 from analysis.roofline import CHIPS, Chip
 from choices import InputError, choose
 from devices import sharding
-from evaluation import run
-from experiments.experiment import (
-    Experiment,
-    ScoreModel,
-    batch_shapes,
-    create_experiment,
-    create_loss,
-)
-from experiments.samplers import create_sampler
+from experiments import kinds, programs
+from experiments.experiment import Drawing, Experiment
+from experiments.experiment import Program as BatchProgram
+from training import Params, TrainState
 
 TOPOLOGY = re.compile(r'(\w+):(\d+(?:x\d+){1,2})')
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)  # numbers of chips that efficiencies are predicted for
@@ -62,7 +56,7 @@ class Task(NamedTuple):
 def compile_ahead(config: ConfigDict, topology: str | None) -> None:
     """Compiles training step, sampler and likelihood for a topology, and prints what they take."""
     pod = describe(topology, config.mesh)
-    experiment = create_experiment(config)
+    experiment = kinds.create(config, pod.mesh)
     for task in tasks(config, experiment, pod.mesh):
         print(f'{task.title} on each of {pod.mesh.size} {pod.device}: compiling ...', flush=True)
         print(examine(task, pod), flush=True)
@@ -123,35 +117,36 @@ LIBTPU_ENVIRONMENT = {
 
 def tasks(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Iterator[Task]:
     """What the modes run, with batches of the sizes of the config."""
-    sizes = ['training.batch_size']
-    if isinstance(experiment, ScoreModel):
-        sizes += ['sampling.batch_size', 'eval.batch_size']
-    run_lib.check_batch_sizes(mesh, config, *sizes)
+    for section in ('training', 'eval', 'sampling'):
+        if section in config:
+            field = f'{section}.batch_size'
+            sharding.check_divides(mesh, field, config[section].batch_size)
     if config.debug.nans:
         raise InputError('debug.nans: True; --mode=compile compiles training without, as it is run')
-    state = run_lib.abstract_state(config, experiment, mesh)
+    state, drawing = programs.abstract_state(experiment, mesh), experiment.drawing()
     yield training_task(config, experiment, mesh, state)
-    if isinstance(experiment, ScoreModel):
-        yield sampling_task(config, experiment, mesh, state.ema_params)
-    if isinstance(experiment, ScoreModel) and config.eval.bpd:
-        yield likelihood_task(config, experiment, mesh, state.ema_params)
+    if drawing:
+        yield sampling_task(drawing, mesh, state.evaluated)
+    for program in experiment.programs():
+        yield program_task(program, mesh, state.evaluated)
 
 
-def training_task(config: ConfigDict, experiment: Experiment, mesh: Mesh, state: Any) -> Task:
+def training_task(
+    config: ConfigDict, experiment: Experiment, mesh: Mesh, state: TrainState
+) -> Task:
     """A step, of a program of training.steps_per_dispatch."""
     steps, size = config.training.steps_per_dispatch, config.training.batch_size
-    stacked = {
-        name: jax.ShapeDtypeStruct((steps, *a.shape), a.dtype)
-        for name, a in batch_shapes(experiment, size).items()
-    }
+    stacked = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((steps, *a.shape), a.dtype), experiment.batch_shapes(size)
+    )
     batches = split(mesh, stacked, axis=1)
     return Task(
-        f'training step of {size // mesh.size} images',
-        run_lib.create_run(config, create_loss(config, experiment), mesh, state),
+        f'training step of {size // mesh.size} examples',
+        programs.training_steps(experiment, mesh),
         (state, batches),
         {
             'parameters': state.params,
-            'moving average': state.ema_params,
+            'moving average': state.averages,
             'optimiser': state.opt_state,
             'batches': batches,
         },
@@ -160,25 +155,25 @@ def training_task(config: ConfigDict, experiment: Experiment, mesh: Mesh, state:
     )
 
 
-def sampling_task(config: ConfigDict, model: ScoreModel, mesh: Mesh, params: Any) -> Task:
-    """A batch by config.sampling.method."""
-    size, method = config.sampling.batch_size, config.sampling.method
+def sampling_task(drawing: Drawing, mesh: Mesh, params: Params) -> Task:
+    """A batch of images."""
+    size = drawing.batch_size
+    indices = split(mesh, jax.ShapeDtypeStruct((size,), jnp.int32))
     return Task(
-        f'sampling of {size // mesh.size} images by {method}',
-        run_lib.create_run_sampler(model, create_sampler(config, model, method), mesh),
-        (params, KEY, split(mesh, jax.ShapeDtypeStruct((size,), jnp.int32))),
+        f'sampling of {size // mesh.size} images by {drawing.name}',
+        programs.drawing(drawing, mesh),
+        (params, KEY, indices, drawing.given),
         {'parameters': params},
     )
 
 
-def likelihood_task(config: ConfigDict, model: ScoreModel, mesh: Mesh, params: Any) -> Task:
-    """Bits per dimension of a batch, by config.eval."""
-    size = config.eval.batch_size
-    index = jax.ShapeDtypeStruct((size,), jnp.int32)
-    batch = split(mesh, batch_shapes(model, size) | {'index': index})
+def program_task(program: BatchProgram, mesh: Mesh, params: Params) -> Task:
+    """A batch of a measure."""
+    batch = split(mesh, program.batch)
+    size = jax.tree.leaves(batch)[0].shape[0]
     return Task(
-        f'bits/dim of {size // mesh.size} images',
-        run.create_run_bits_per_dim(config, model, mesh),
+        f'{program.title} of {size // mesh.size} examples',
+        program.run,
         (params, KEY, batch),
         {'parameters': params, 'batch': batch},
     )

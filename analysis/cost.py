@@ -37,10 +37,27 @@ class Cost(NamedTuple):
     """What an experiment asks of its devices."""
 
     state: Any  # training.TrainState of shapes; each device has all of it, or what a layout says
-    forward_flops: int  # of one image
+    forward_flops: int  # of one example
     step: Step
     batch_size: int
     num_devices: int
+
+
+def of_training(
+    init: Callable, loss: Callable, batch_shapes: Callable, batch_size: int, num_devices: int
+) -> Cost:
+    """What training costs on so many devices, from the shapes of a batch, `batch_shapes(size)`;
+    `init(key)` is the first state and `loss(params, key, batch, train)` the loss of each example.
+    """
+    key = jax.eval_shape(jax.random.key, 0)
+    state = jax.eval_shape(init, key)
+
+    def mean_loss(params, key, batch):
+        return loss(params, key, batch, True).mean()
+
+    forward_flops = flops(mean_loss, state.params, key, batch_shapes(1))
+    step = training_step(mean_loss, state.params, key, batch_shapes(batch_size))
+    return Cost(state, forward_flops, step, batch_size, num_devices)
 
 
 # Operations
@@ -52,13 +69,7 @@ def flops(function: Callable, *args: Any) -> int:
     Of branches the most expensive one counts. Raises ValueError for a convolution or product in a
     loop of unknown length.
     """
-    return flops_and_shape(function, *args)[0]
-
-
-def flops_and_shape(function: Callable, *args: Any) -> tuple[int, Any]:
-    """The same, and the shapes of what it returns."""
-    closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-    return _count(closed.jaxpr), shape
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
 def training_step(loss_fn: Callable, params: Any, *args: Any) -> Step:
@@ -157,12 +168,12 @@ Activations: what the gradient keeps, before the compiler fuses operations."""
 
 def report(cost: Cost) -> str:
     """A table for people: binary units for memory, decimal ones for operations."""
-    images, n = f'{cost.batch_size} images', cost.num_devices
+    examples, n = f'{cost.batch_size} examples', cost.num_devices
     each = 'each device' if n == 1 else f'each of {n} devices'
     state = cost.state
-    params, ema, optimizer = map(num_bytes, (state.params, state.ema_params, state.opt_state))
+    params, averages, optimizer = map(num_bytes, (state.params, state.averages, state.opt_state))
     kept = cost.step.activations
-    held = sum(map(num_bytes_of_each, (state.params, state.ema_params, state.opt_state)))
+    held = sum(map(num_bytes_of_each, (state.params, state.averages, state.opt_state)))
     # The gradient is as large as the parameters, which a step has whole on each device.
     gathered = params if num_bytes_of_each(state.params) < params else 0
     device = held + gathered + params + kept // n
@@ -170,14 +181,14 @@ def report(cost: Cost) -> str:
         ('parameters', f'{num_params(state.params):,}'),
         *((f'  {name}', f'{size:,}') for name, size in parts(state.params)),
         ('operations', ''),
-        ('  forward pass, one image', operations(cost.forward_flops)),
-        (f'  training step, {images}', operations(cost.step.flops)),
+        ('  forward pass, one example', operations(cost.forward_flops)),
+        (f'  training step, {examples}', operations(cost.step.flops)),
         (f'  training step, {each}', operations(cost.step.flops // n)),
         ('memory', ''),
         ('  parameters', memory(params)),
-        ('  moving average', memory(ema)),
+        ('  moving average', memory(averages)),
         ('  optimiser', memory(optimizer)),
-        (f'  activations, {images}', memory(kept)),
+        (f'  activations, {examples}', memory(kept)),
         (f'  activations, {each}', memory(kept // n)),
         *([(f'  of the first three, {each}', memory(held))] if gathered else []),
         (f'  all of these and the gradient, {each}', memory(device)),

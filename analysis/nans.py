@@ -14,18 +14,18 @@ ROOT = Path(__file__).parents[1]
 CONSTANT = 'in stage'
 
 
-def locate(step: Callable, gradient: Callable, state: Any, batches: Any) -> str:
+def locate(step: Callable, state: Any, batches: Any) -> str:
     """The first such operation in steps on `batches` [steps, ...], and the line that asked for it.
 
-    The gradient of the step that fails is computed again operation by operation, which takes
-    seconds to minutes. Infinity is looked for if there is no NaN. An operation of the gradient is
-    said to stand where the one that it is the gradient of does.
+    The step that fails is done again operation by operation, which takes seconds to minutes.
+    Infinity is looked for if there is no NaN. An operation of the gradient is said to stand where
+    the one that it is the gradient of does.
     """
     run = jax.jit(step)
     for batch in _each(batches):
         after, metrics = run(state, batch)
         if metrics.skipped:
-            return f'step {int(after.step)}: {_first(gradient, state, batch)}'
+            return f'step {int(after.step)}: {_first(step, state, batch)}'
         state = after
     return f'step {int(state.step)}: none in a step by itself, only in several compiled together'
 
@@ -35,11 +35,11 @@ def _each(batches: Any) -> Iterator[Any]:
         yield jax.tree.map(lambda a, i=i: a[i], batches)
 
 
-def _first(gradient: Callable, state: Any, batch: Any) -> str:
+def _first(step: Callable, state: Any, batch: Any) -> str:
     for searching in (jax.debug_nans, jax.debug_infs):
         try:
             with jax.disable_jit(), searching(True):
-                gradient(state, batch)
+                step(state, batch)
         except FloatingPointError as error:
             if CONSTANT not in str(error):
                 return f'{error}, at {_place(error)}'

@@ -1,5 +1,5 @@
-"""The same training on different meshes and numbers of processes: how far curves, samples and
-likelihoods differ, and that each restores the checkpoints of all.
+"""One training on several meshes and numbers of processes: how far curves, samples and likelihoods
+differ, and that each restores the checkpoints of all.
 
 python -m benchmarks.equivalence
 """
@@ -12,19 +12,21 @@ import tempfile
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+import keys
 import run_lib
 from benchmarks import launches, machine
 from benchmarks.launches import Layout
 from datasets import batching
 from devices import processes, sharding
-from evaluation import bits_per_dim
-from experiments.experiment import ScoreModel, create_experiment
-from experiments.samplers import create_sampler
+from experiments import image_drawing, kinds, score_measures
+from experiments.score_matching import ScoreMatching
 from reports import logs
 from storage import fingerprints, resumable
 from tests import tiny_config
+from training import Params
 
 LAYOUTS = {
     '1 device': Layout(),
@@ -73,32 +75,37 @@ def measure(layout: Layout, workdir: pathlib.Path, others: list[pathlib.Path]) -
 
 
 def measure_here(config: ConfigDict, workdir: pathlib.Path, others: list[pathlib.Path]) -> None:
-    """The same, in the processes and on the devices that there are."""
+    """What `measure` leaves, by the processes and on the devices that there are."""
     mesh = sharding.create_mesh(**config.mesh)
-    model = create_experiment(config)
-    restore = functools.partial(run_lib.restore, config, experiment=model, mesh=mesh)
-    found = arrays(config, model, mesh, restore(workdir=workdir).ema_params)
+    experiment = kinds.create(config, mesh)
+    restore = functools.partial(run_lib.restore, config, experiment=experiment, mesh=mesh)
+    found = arrays(config, experiment, mesh, restore(workdir=workdir).evaluated)
     read = {str(path): int(fingerprints.checksum(restore(workdir=path))) for path in others}
     processes.on_first(resumable.save, workdir / 'measured.npz', found)
     processes.on_first((workdir / 'checksums.json').write_text, json.dumps(read))
 
 
-def arrays(config: ConfigDict, model: ScoreModel, mesh, params) -> resumable.Arrays:
+def arrays(
+    config: ConfigDict, experiment: ScoreMatching, mesh: Mesh, params: Params
+) -> resumable.Arrays:
     """Samples of a batch by several methods, and bits/dim of a batch of the test split."""
-    size, key = config.eval.batch_size, jax.random.key(config.seed)
-    rows = batching.own_rows(size, *processes.place())
-    data = run_lib.load_images(config, 'test').gather(rows)
+    model, key = experiment.model, jax.random.key(config.seed)
+    rows = batching.own_rows(config.eval.batch_size, *processes.place())
+    data = experiment.data('test').gather(rows)
     batch = sharding.split(mesh, {**data, 'index': rows})
-    programs = {method: create_sampler(config, model, method) for method in METHODS}
-    of_batch = bits_per_dim.create(config, model)
-    found = {
-        method: sharding.jit(mesh, lambda *args, draw=draw: draw(*args).x)(
-            params, key, batch['index']
-        )
-        for method, draw in programs.items()
-    }
-    run = sharding.jit(mesh, lambda params, batch: of_batch(params, key, batch, batch['index']))
-    return processes.gather({**found, 'bits_per_dim': run(params, batch).by_draw})
+
+    def draw(method):
+        """In floats, whose rounding shows."""
+        sampler = image_drawing.create_sampler(config, model.sde, method)
+
+        def run(params, image_keys):
+            return sampler(image_keys, model.process(params), model.image_shape).x
+
+        return sharding.jit(mesh, run)(params, keys.of_images(key, batch['index']))
+
+    of_batch = score_measures.bits_per_dim_program(config, model, mesh).run
+    found = {method: draw(method) for method in METHODS}
+    return processes.gather({**found, 'bits_per_dim': of_batch(params, key, batch)['by_draw']})
 
 
 # Comparison

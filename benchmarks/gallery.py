@@ -1,4 +1,4 @@
-"""The pictures of the README's section on conditional generation.
+"""The pictures of docs/conditional.md.
 
 python -m benchmarks.gallery           # all of it: under half an hour on two cores
 python -m benchmarks.gallery patches   # the data of configs/vp/patches_ddpmpp.py alone

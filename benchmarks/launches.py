@@ -58,7 +58,7 @@ def finish(started: list[subprocess.Popen], timeout: float = 600) -> None:
 
 
 def run(layout: Layout, *command: str) -> None:
-    """The same, from start to end."""
+    """Starts the processes of a Python command and waits for them; RuntimeError if one fails."""
     finish(start(layout, *command))
 
 

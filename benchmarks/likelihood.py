@@ -33,7 +33,8 @@ from benchmarks import machine
 from configs.vp import mnist_ddpmpp
 from datasets import quantization
 from devices import sharding
-from experiments import experiment
+from experiments import kinds
+from solvers.ode import ODESolver
 
 BATCH = 32
 
@@ -43,10 +44,10 @@ def published(model, params, probes, t_min, tolerance, placement):
 
     The batch lies on devices as `placement` says.
     """
-    sde, score_fn = model.sde, model.score_fn(params)
+    sde, process = model.sde, model.process(params)
 
     def drift(x, t):
-        return sde.probability_flow(x, t, score_fn(x, t))
+        return sde.probability_flow(x, t, process.score(x, t))
 
     def divergence(x, t):
         gradient = jax.grad(lambda x: jnp.sum(drift(x, t) * probes))(x)
@@ -76,17 +77,13 @@ def published(model, params, probes, t_min, tolerance, placement):
 
 
 def ours(model, params, image_keys, t_min, tolerance, solver, per_image):
-    """The same by `likelihood.log_prob`."""
+    """`log_prob(x) -> ([batch], evaluations)` by `likelihood.log_prob`."""
     run = jax.jit(
         functools.partial(
             likelihood.log_prob,
-            score_fn=model.score_fn(params),
-            sde=model.sde,
+            process=model.process(params),
             t_min=t_min,
-            solver=solver,
-            rtol=tolerance,
-            atol=tolerance,
-            per_image=per_image,
+            solver=ODESolver(solver, tolerance, tolerance, per_image),
         )
     )
 
@@ -97,11 +94,11 @@ def ours(model, params, image_keys, t_min, tolerance, solver, per_image):
     return log_prob
 
 
-def parameters(config, model, mesh, workdir):
+def parameters(config, experiment, mesh, workdir):
     """Trained ones, or initial ones with noise."""
     if workdir:
-        return run_lib.restore(config, workdir, model, mesh).ema_params
-    params = model.init_params(jax.random.key(0))
+        return run_lib.restore(config, workdir, experiment, mesh).evaluated
+    params = experiment.model.init_params(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
     noise = jax.random.split(jax.random.key(1), len(leaves))
     return tree.unflatten(
@@ -132,8 +129,8 @@ def main() -> None:
 
     sharding.use_cores(BATCH)
     config = mnist_ddpmpp.get_config()
-    model = experiment.create_experiment(config)
-    ways, x = contestants(config, model, args.workdir, args.tolerance)
+    experiment = kinds.create(config)
+    ways, x = contestants(config, experiment, args.workdir, args.tolerance)
     names = args.only or list(ways)
     references = [name for name in names if name.startswith('published')]
     if not references or not set(names) <= set(ways):
@@ -144,18 +141,18 @@ def main() -> None:
         f'{BATCH} digits, tolerance {args.tolerance:g}, {jax.device_count()} devices, medians of '
         f'{args.repeats}; {machine.name()}\n'
     )
-    print_table(results, seconds, references, model, x[0].size)
+    print_table(results, seconds, references, experiment.model, x[0].size)
 
 
-def contestants(config, model, workdir, tolerance):
+def contestants(config, experiment, workdir, tolerance):
     """What is compared, by name, the published ways first; and the digits."""
-    mesh = sharding.create_mesh()
-    params = parameters(config, model, mesh, workdir)
+    model, mesh = experiment.model, sharding.create_mesh()
+    params = parameters(config, experiment, mesh, workdir)
     params = jax.device_put(params, sharding.copied(mesh))
-    pixels = run_lib.load_images(config, 'test').gather(np.arange(BATCH))['image']
+    pixels = experiment.data('test').gather(np.arange(BATCH))['image']
     noise_keys, image_keys = keys.split(keys.per_image(jax.random.key(0), BATCH), 2)
     draw = functools.partial(likelihood.PROBES['rademacher'], num=1, shape=model.image_shape)
-    x = quantization.dequantize_each(noise_keys, jnp.asarray(pixels), model.centered)
+    x = quantization.dequantize_each(noise_keys, jnp.asarray(pixels), model.format.centered)
     probes = jax.vmap(draw)(image_keys)[:, 0]
     x, probes, image_keys = jax.device_put((x, probes, image_keys), sharding.by_batch(mesh))
 
@@ -175,7 +172,7 @@ def contestants(config, model, workdir, tolerance):
 
 def print_table(results, seconds, references, model, dim):
     """A row for each way, with its seconds over those of the references."""
-    width = quantization.bin_width(model.centered)
+    width = quantization.bin_width(model.format.centered)
     print('| | evaluations | bits/dim | largest difference of an image | seconds | ratios |')
     print('| --- | --- | --- | --- | --- | --- |')
     reference = likelihood.bits_per_dim(results[references[0]][0], dim, width)

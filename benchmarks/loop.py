@@ -32,13 +32,13 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 class Recorder:
-    """In place of `run_lib.create_run`: keeps the program, its batches, and when it was called."""
+    """In place of `run_lib.training_program`: keeps the program, its batches, and its calls."""
 
-    def __init__(self, create_run):
-        self.create_run, self.times = create_run, []
+    def __init__(self, training_program):
+        self.training_program, self.times = training_program, []
 
     def __call__(self, *args):
-        run = self.create_run(*args)
+        run = self.training_program(*args)
 
         def recorded(state, batches):
             self.times.append(time.perf_counter())
@@ -54,8 +54,8 @@ class Recorder:
 
 def overhead(config, workdir) -> float:
     """The share of a step's time that the loop adds to it."""
-    recorder = Recorder(run_lib.create_run)
-    with mock.patch.object(run_lib, 'create_run', recorder):
+    recorder = Recorder(run_lib.training_program)
+    with mock.patch.object(run_lib, 'training_program', recorder):
         run_lib.train(config, workdir)
     times = recorder.times[len(recorder.times) // 3 :]
     in_loop = (times[-1] - times[0]) / (len(times) - 1)

@@ -27,7 +27,7 @@ def take_steps(case: str, formulation: str) -> None:
 
 
 def measured(case: str, formulation: str) -> int:
-    """The same of a process of its own."""
+    """The bytes that a process of its own has held at most."""
     command = [sys.executable, '-m', 'benchmarks.memory', '--run', case, formulation]
     return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 

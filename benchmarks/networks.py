@@ -28,10 +28,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import training
 from benchmarks import machine, published_network
 from devices import sharding
-from experiments import experiment
+from experiments import kinds, reading
 
 WIDE = {'nf': 128}, 4
 NARROW = {'nf': 32}, 16
@@ -98,25 +97,20 @@ def programs(
     config = importlib.import_module(module).get_config()
     config.model.update(fields)
     config.training.batch_size = batch
-    model = experiment.create_experiment(config)
-    loss = experiment.create_loss(config, model)
-    gradient = training.make_gradient(
-        lambda params, key, data: loss(params, key, data, True).mean(), config.seed
-    )
-    optimizer, fields = experiment.create_optimizer(config), config.optim
-    step = training.make_step(gradient, optimizer, fields.ema_rate, fields.ema_warmup)
+    experiment, update = kinds.create(config), reading.create_update(config)
+    model = experiment.model
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (batch, *model.image_shape)).astype(np.uint8)
-    x = rng.normal(size=pixels.shape).astype(np.float32)
+    data, x = {'image': pixels}, rng.normal(size=pixels.shape).astype(np.float32)
     t = np.linspace(0.1, 1, batch, dtype=np.float32)
 
     def forward(params, x, t):
-        return model.score_fn(params)(x, t)
+        return model.process(params).score(x, t)
 
     params = noisy(jax.jit(model.init_params)(jax.random.key(0)))
 
     def state():
-        return training.create_state(jax.tree.map(jnp.copy, params), optimizer)
+        return update.init(jax.tree.map(jnp.copy, params))
 
     found = {}
     for name in names:
@@ -125,7 +119,7 @@ def programs(
         put = functools.partial(place, mesh)
         arguments = {
             'forward': lambda put=put: (forward, put(params, False), put(x, True), put(t, True)),
-            'step': lambda put=put: (step, put(state(), False), {'image': put(pixels, True)}),
+            'step': lambda put=put: (experiment.step, put(state(), False), put(data, True)),
         }
         with context():
             found[name] = {

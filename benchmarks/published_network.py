@@ -47,7 +47,7 @@ def conv2d(x, w, padding='SAME', stride=1):
 
 
 def conv2d_stride2(x, w, padding='SAME'):
-    """The same at stride 2."""
+    """JAX's convolution at stride 2."""
     return conv2d(x, w, padding, stride=2)
 
 

@@ -8,6 +8,7 @@ import pathlib
 import statistics
 import sys
 
+from evaluation import quantities
 from reports import logs
 
 
@@ -15,9 +16,12 @@ def row(workdir: pathlib.Path) -> str:
     """The newest evaluation of one run."""
     config = json.loads((workdir / 'config.json').read_text())
     newest = max((workdir / 'eval').iterdir(), key=lambda path: int(path.name))
-    found = {}
-    for name in ('metrics.json', 'rates.json'):
-        found |= json.loads((newest / name).read_text())
+    found = {
+        quantity.label: quantity
+        for name in ('metrics.json', 'rates.json')
+        for quantity in quantities.read(newest / name)
+    }
+    step = int(newest.name)
     rates = [
         r['steps_per_second']
         for r in logs.read(workdir / 'logs' / 'metrics.jsonl')[1:]
@@ -25,12 +29,13 @@ def row(workdir: pathlib.Path) -> str:
     ]
     cells = [
         config['sde']['name'],
-        found['step'],
-        f'{found["step"] / statistics.harmonic_mean(rates):.0f}',
-        f'{found["test_loss"]:.4g}',
-        f'{found["bits_per_dim"]:.2f} +- {found["bits_per_dim_standard_error"]:.2f}',
+        step,
+        f'{step / statistics.harmonic_mean(rates):.0f}',
+        f'{found["test_loss"].value:.4g}',
+        quantities.text(found['bits_per_dim']),
         *(
-            f'{found[f"{method}_nfe"]:.0f} / {found[f"{method}_samples_per_second"]:.1f}'
+            f'{found[f"{method}_nfe"].value:.0f} / '
+            f'{found[f"{method}_samples_per_second"].value:.1f}'
             for method in ('pc', 'ode')
         ),
     ]

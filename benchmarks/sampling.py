@@ -17,10 +17,11 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
+import keys
 from benchmarks import likelihood, machine, networks, published_network
 from configs.vp import mnist_ddpmpp
 from devices import sharding
-from experiments import experiment, samplers
+from experiments import image_drawing, kinds
 
 BATCH = 64
 METHODS = {
@@ -39,12 +40,17 @@ def measure(fields: dict, params, forward, rate: float, repeats: int) -> str:
     """The cells of a method's row."""
     config = mnist_ddpmpp.get_config()
     config.sampling.update(fields)
-    model = experiment.create_experiment(config)
+    model = kinds.create(config).model
     mesh = sharding.create_mesh()
     indices, one = jnp.arange(BATCH), jax.devices()[0]
 
     def program(placement, batch_placement):
-        sample = samplers.create_sampler(config, model, config.sampling.method)
+        sampler = image_drawing.create_sampler(config, model.sde, config.sampling.method)
+
+        def sample(params, key, indices):
+            image_keys = keys.of_images(key, indices)
+            return sampler(image_keys, model.process(params), model.image_shape)
+
         args = jax.device_put((params, jax.random.key(0)), placement)
         args = *args, jax.device_put(indices, batch_placement)
         return functools.partial(jax.jit(sample).lower(*args).compile(), *args)
@@ -66,10 +72,10 @@ def measure(fields: dict, params, forward, rate: float, repeats: int) -> str:
 
 def forward_operations(params) -> float:
     """Those of the published formulation, for a batch."""
-    model = experiment.create_experiment(mnist_ddpmpp.get_config())
+    model = kinds.create(mnist_ddpmpp.get_config()).model
     x, t = jnp.zeros((BATCH, *model.image_shape)), jnp.full(BATCH, 0.5)
     with published_network.formulation():
-        lowered = jax.jit(lambda params, x, t: model.score_fn(params)(x, t)).lower(params, x, t)
+        lowered = jax.jit(lambda params, *at: model.process(params).score(*at)).lower(params, x, t)
     return lowered.cost_analysis()['flops']
 
 
@@ -81,8 +87,8 @@ def main() -> None:
     args = parser.parse_args()
     sharding.use_cores(BATCH)
     config = mnist_ddpmpp.get_config()
-    model = experiment.create_experiment(config)
-    params = likelihood.parameters(config, model, sharding.create_mesh(), args.workdir)
+    experiment = kinds.create(config)
+    params = likelihood.parameters(config, experiment, sharding.create_mesh(), args.workdir)
     forward, rate = forward_operations(params), networks.peak(2 * args.repeats)
     print(
         f'{BATCH} digits, medians of {args.repeats}, peak {rate / 1e9:.0f} GFLOP/s, '

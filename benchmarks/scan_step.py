@@ -72,7 +72,8 @@ def milliseconds(ways, num_steps, repeats):
 
 def experiment(batch, num_steps):
     """The step of a small network on `batch` images of 28x28, a state, and `num_steps` batches."""
-    model = models.create('ncsnpp', nf=16, ch_mult=(1, 2, 2), num_res_blocks=1, dropout=0.0)
+    fields = {'nf': 16, 'ch_mult': (1, 2, 2), 'num_res_blocks': 1, 'attn_resolutions': ()}
+    model = models.create('ncsnpp', **fields, dropout=0.0)
     optimizer = optax.adam(2e-4)
     keys = jax.random.split(jax.random.key(0), 4)
     x = jax.random.normal(keys[0], (num_steps, batch, 28, 28, 1))

@@ -19,9 +19,7 @@ Writes `solvers.md` and `solvers.png`.
 """
 
 import argparse
-import functools
 import pathlib
-import types
 from typing import NamedTuple
 
 import jax
@@ -33,14 +31,17 @@ import matplotlib.pyplot as plt
 import numpy as np
 from tqdm import tqdm
 
+import keys
 import sde_lib
 from benchmarks import machine
 from configs import base
 from datasets import loading
 from datasets.mixtures import Mixture
-from experiments import samplers
+from experiments import image_drawing
+from parameterization import Process
 
 T_MIN = 1e-3
+SHAPE = 28, 28, 1
 BUDGETS = 6, 10, 20, 50, 100
 PUBLISHED = {
     'method': 'pc',
@@ -110,7 +111,7 @@ DETERMINISTIC = {
 
 def digits() -> np.ndarray:
     """All embedded digits in [-1, 1]: [5000, 28, 28, 1]."""
-    splits = [loading.load('mnist5k', split, (28, 28), 1) for split in ('train', 'test')]
+    splits = [loading.load('mnist5k', split, SHAPE[:2], 1) for split in ('train', 'test')]
     pixels = [split.gather(np.arange(len(split)))['image'] for split in splits]
     return np.concatenate(pixels).astype(np.float32) / 127.5 - 1
 
@@ -124,18 +125,13 @@ class Point(NamedTuple):
     error: float
 
 
-def draw(score_fn, fields: dict, num: int) -> tuple[np.ndarray, float, float]:
+def draw(process: Process, fields: dict, num: int) -> tuple[np.ndarray, float, float]:
     """Samples as [num, 784], their mean evaluations, and those in a row."""
     config = base.get_config()
     config.sampling.update({'t_min': T_MIN, **fields})
-    model = types.SimpleNamespace(
-        sde=sde_lib.VP(),
-        num_classes=0,
-        image_shape=(28, 28, 1),
-        score_fn=lambda params, classes=None: score_fn,
-    )
-    sample = samplers.create_sampler(config, model, config.sampling.method)
-    drawn = jax.jit(functools.partial(sample, None))(jax.random.key(0), jnp.arange(num))
+    sampler = image_drawing.create_sampler(config, process.sde, config.sampling.method)
+    image_keys = keys.of_images(jax.random.key(0), jnp.arange(num))
+    drawn = jax.jit(lambda image_keys: sampler(image_keys, process, SHAPE))(image_keys)
     rounds = drawn.nfe if drawn.rounds is None else drawn.rounds
     return np.asarray(drawn.x).reshape(num, -1), float(drawn.nfe.mean()), float(rounds.mean())
 
@@ -185,11 +181,11 @@ def measure(num: int) -> tuple[Found, tuple[float, float]]:
     """Points of every solver by budget or tolerance; the floor and its deviation."""
     images = digits()
     data = images.reshape(len(images), -1)
-    score_fn = Mixture(jnp.asarray(data), 0.0).score_fn(sde_lib.VP())
-    exact, *_ = draw(score_fn, {'method': 'dpmpp_3m', 'steps': 1000, **LOG_SNR}, num)
+    process = Mixture(jnp.asarray(data), 0.0).process(sde_lib.VP())
+    exact, *_ = draw(process, {'method': 'dpmpp_3m', 'steps': 1000, **LOG_SNR}, num)
     found: Found = {}
     for name, column, fields in tqdm(runs(), unit='run', dynamic_ncols=True):
-        x, nfe, rounds = draw(score_fn, fields, num)
+        x, nfe, rounds = draw(process, fields, num)
         error = np.sqrt(np.mean((x - exact) ** 2)) / 2 if name in DETERMINISTIC else np.nan
         found.setdefault(name, {})[column] = Point(nfe, rounds, frechet_distance(x, data), error)
     rng = np.random.default_rng(0)

@@ -1,363 +1,691 @@
-"""Every field of a config, once, with its default. An experiment takes a copy and changes what
-differs.
+"""Every field of a config, once: its default, what it may be, and what it means.
 
-Fields that are None stand for a default that depends on the SDE; they can be set from the command
-line.
+docs/fields.md shows them in tables. A config file takes a copy and changes what differs.
+
+The fields depend on what is trained, EXPERIMENTS, and on its network. Those of networks and SDEs
+are the options that their classes declare (models/, sde_lib.py).
 """
 
+from collections.abc import Callable, Mapping
+
+from flax import linen as nn
 from ml_collections import ConfigDict
-from ml_collections.config_dict import placeholder
+
+import likelihood
+import losses
+import models
+import parameterization
+import sampling as samplers
+import sde_lib
+import time_sampling
+from choices import InputError, OneOf, Range, choose, fields_of
+from configs import fields
+from configs.fields import Field, Fields, Values
+from datasets import sizes
+from solvers import correctors, grids, ode, predictors, reverse_sde
+
+# What numbers may be. Upper ends are where nothing sensible is beyond, and memory or patience would
+# end first.
+NOT_NEGATIVE = Range(0)
+POSITIVE = Range(0, without_low=True)
+SHARE = Range(0, 1)
+RATE = Range(0, 1, without_high=True)
+STEPS = Range(0, 10**9)
+SOME_STEPS = Range(1, 10**9)
+COUNT = Range(1, 10**6)
+FEW = Range(1, 1000)
+PAIR = Range(2, 2)
+
+
+# Configs, for config files to begin with
 
 
 def get_config() -> ConfigDict:
     """CIFAR-10 sized defaults: DDPM++ with the VP SDE, as in Song et al. 2021."""
-    return ConfigDict(
-        {
-            'seed': 42,
-            'mesh': mesh(),
-            'data': data(),
-            'sde': sde(),
-            'model': ncsnpp(),
-            'training': training(),
-            'optim': optim(),
-            'sampling': sampling(),
-            'task': task(),
-            'eval': evaluation(),
-            'debug': debug(),
-        }
-    )
+    return fields.config(score_model())
 
 
 def classifier() -> ConfigDict:
-    """The fields that a classifier has: of the same sections, without samplers and likelihood."""
-    return ConfigDict(
+    """The config of a noise-conditional classifier, with the VP SDE."""
+    return fields.config(noise_classifier())
+
+
+# Networks: a config file takes one of them as config.model.
+
+
+def ncsnpp() -> ConfigDict:
+    """NCSN++ and DDPM++."""
+    return fields.config(score_network('ncsnpp'))
+
+
+def ddpm() -> ConfigDict:
+    """The U-Net of DDPM."""
+    return fields.config(score_network('ddpm'))
+
+
+def ncsnv2() -> ConfigDict:
+    """The RefineNet of NCSNv2 for 64 pixels; those for 128 and 256 have the same fields."""
+    return fields.config(score_network('ncsnv2_64'))
+
+
+def ncsn() -> ConfigDict:
+    """The RefineNet of NCSN, which has parameters of its own for every level of the SMLD chain."""
+    return fields.config(score_network('ncsn'))
+
+
+def wideresnet() -> ConfigDict:
+    """The noise-conditional classifier."""
+    return fields.config(network(models.CLASSIFIERS, 'wideresnet'))
+
+
+# What is trained: fields by the name of the network, and by that of a default network for None.
+
+
+def score_model(name: str | None = None) -> Fields:
+    """All fields of a model of the score; raises InputError for unknown names of networks."""
+    return {
+        **general('score_model'),
+        **noisy_images(),
+        'model': score_network(name or 'ncsnpp'),
+        'training': {**run(), **times(), **score_matching()},
+        'sampling': sampling(),
+        'task': task(),
+        'eval': {**evaluation(), **score_evaluation()},
+    }
+
+
+def noise_classifier(name: str | None = None) -> Fields:
+    """All fields of a classifier of noisy images; raises InputError for unknown networks."""
+    return {
+        **general('classifier'),
+        **noisy_images(),
+        'model': network(models.CLASSIFIERS, name or 'wideresnet'),
+        'training': {**run(), **times()},
+        'eval': {**evaluation(), **classifier_evaluation()},
+    }
+
+
+def general(experiment: str) -> Fields:
+    """What every experiment has."""
+    return {
+        'experiment': Field(experiment, 'what is trained', EXPERIMENTS),
+        'seed': Field(42, 'of all that is drawn', Range(0, 2**31 - 1)),
+        'mesh': mesh(),
+        'debug': debug(),
+    }
+
+
+def noisy_images() -> Fields:
+    """What experiments with networks for noisy images have."""
+    return {'data': data(), 'sde': sde(), 'optim': optim()}
+
+
+# Sections
+
+
+def mesh() -> Fields:
+    """How many devices share what; a batch is split over all of them. -1: all that are left."""
+    return fields.changeable(
         {
-            'seed': 42,
-            'mesh': mesh(),
-            'data': data(),
-            'sde': sde(),
-            'model': wideresnet(),
-            'training': run(),
-            'optim': optim(),
-            'eval': classifier_evaluation(),
-            'debug': debug(),
+            'data': Field(
+                -1,
+                'groups of devices, each of which has the parameters once; -1: all that are left',
+            ),
+            'fsdp': Field(
+                1, 'devices of a group, over which parameters and optimiser are split; -1: the rest'
+            ),
         }
     )
 
 
-def mesh() -> dict:
-    """How many devices share what; a batch is split over all of them. -1: all that are left."""
-    return {
-        'data': -1,  # groups of devices, each of which has the parameters once
-        'fsdp': 1,  # devices of a group, over which parameters and optimiser are split
-    }
-
-
-def data() -> dict:
+def data() -> Fields:
     """Images, and how they become arrays."""
     return {
-        'source': 'cifar10',  # mnist5k | digits | npz:PATH | folder:PATH | a name of TFDS
-        'data_dir': placeholder(str),  # where TFDS keeps its data; None: TFDS's own default
-        'image_size': (32, 32),  # height, width; others are brought to it as `fit` says
-        'channels': 3,
-        'crop_size': placeholder(int),  # side of the square cut from the centre before `fit`
-        'fit': 'crop',  # crop the centre | squash: scale both sides | pad with black
-        'test_fraction': 0.1,  # held out where the source has no test split
-        'random_flip': True,
-        'dequantize': False,  # uniform noise over the bins of 8-bit values in training
-        'centered': True,  # [-1, 1], otherwise [0, 1]
+        'source': Field('cifar10', 'mnist5k, digits, npz:PATH, folder:PATH, or a name of TFDS'),
+        'data_dir': Field(
+            None, "where TFDS keeps its data; None: TFDS's own place", type=str, free=True
+        ),
+        'image_size': Field(
+            (32, 32),
+            'height and width; other images are brought to it as data.fit says',
+            Range(1, 2**14),
+            length=PAIR,
+        ),
+        'channels': Field(3, '1: grey, 3: colour', OneOf((1, 3))),
+        'crop_size': Field(
+            None,
+            'side of the square that is cut from the centre before data.fit; None: no cut',
+            Range(1, 2**14),
+            type=int,
+        ),
+        'fit': Field(
+            'crop',
+            'crop: cut the centre; squash: scale height and width apart; pad: with black',
+            sizes.FITS,
+        ),
+        'test_fraction': Field(
+            0.1,
+            'share of images kept for tests where the source has no test split',
+            Range(0, 1, without_low=True, without_high=True),
+        ),
+        'random_flip': Field(True, 'training mirrors half of the images'),
+        'dequantize': Field(False, 'training adds uniform noise over the bins of 8-bit values'),
+        'centered': Field(True, 'values of images lie in [-1, 1]; otherwise in [0, 1]'),
     }
 
 
-def sde() -> dict:
-    """The SDE and its fields; the others must stay None."""
+def sde() -> Fields:
+    """The SDE and its fields."""
     return {
-        'name': 'vp',  # vp | subvp | ve | edm | cosine | geometric | flow | ddpm | smld
-        'beta_min': placeholder(float),  # vp, subvp, ddpm: noise rate at t = 0 and T
-        'beta_max': placeholder(float),
-        'sigma_min': placeholder(float),  # ve, edm, geometric, smld: noise level at t = 0 and T
-        'sigma_max': placeholder(float),
-        'log_snr_min': placeholder(float),  # cosine: log signal-to-noise ratio at T and t = 0
-        'log_snr_max': placeholder(float),
-        'num_scales': placeholder(int),  # ddpm, smld: levels of the chain
+        'name': Field('vp', 'which SDE', sde_lib.SDES),
+        **fields.of_any(sde_lib.SDES, 'sde.name'),
     }
 
 
-# Networks: how the output becomes a score, and the fields of models/<name>.py. An experiment takes
-# one of them as config.model.
+def network(networks: Mapping[str, type[nn.Module]], name: str) -> Fields:
+    """The section `model` of one of these networks."""
+    with fields_of('model'):
+        chosen = choose(networks, name, 'name')
+    return {
+        'name': Field(name, 'which network', networks),
+        **fields.of_options(models.all_fields(chosen)),
+    }
 
-COMPUTATION = {
-    'dtype': 'float32',  # float32 | bfloat16: of computation; parameters are float32
-    'remat': False,  # the gradient computes activations again: less memory, more time
+
+def score_network(name: str) -> Fields:
+    """The section `model` of a network whose output becomes a score."""
+    section = network(models.SCORE_NETWORKS, name)
+    chosen = models.SCORE_NETWORKS[name]
+    section['parameterization'] = Field(
+        'smld' if chosen.integer_labels else 'noise',
+        'how the output becomes a score',
+        parameterization.PARAMETERIZATIONS,
+    )
+    # More channels come in than go out.
+    if 'out_channels' in {field.name for field in models.all_fields(chosen)}:
+        section['input_fourier'] = Field(
+            (),
+            'edm: sin and cos of 2^n pi x for each of these n are input too',
+            Range(0, 32),
+            type=int,
+            length=Range(0, 64),
+        )
+    return section
+
+
+def times() -> Fields:
+    """The times at which an objective is taken."""
+    return {
+        'time_sampler': Field('uniform', 'how times are drawn', time_sampling.TIME_SAMPLERS),
+        'log_sigma': Field(
+            (-1.2, 1.2),
+            'mean and standard deviation of log(sigma / alpha)',
+            length=PAIR,
+            of={'training.time_sampler': ('log_normal',)},
+        ),
+        't_min': Field(None, "earliest time; None: the SDE's", NOT_NEGATIVE, type=float),
+    }
+
+
+def run() -> Fields:
+    """What every run of training has."""
+    return {
+        'batch_size': Field(128, 'examples of an update', COUNT),
+        'steps_per_dispatch': Field(
+            5, 'updates in one compiled program; all periods are multiples of it', FEW
+        ),
+        **fields.changeable(
+            {
+                'num_steps': Field(1_300_000, 'updates in all', SOME_STEPS),
+                'log_every': Field(50, 'updates between numbers in the log', SOME_STEPS),
+                'eval_every': Field(100, 'updates between losses of one test batch', STEPS),
+                'checkpoint_every': Field(10_000, 'updates between checkpoints', STEPS),
+                'keep_checkpoints': Field(
+                    3, 'how many of the newest stay; besides them those of the next two', COUNT
+                ),
+                'keep_every': Field(
+                    50_000, 'those at multiples of so many updates; 0: none', STEPS
+                ),
+                'keep_best': Field(
+                    1, 'so many of the least loss of the test batch', Range(0, 10**6)
+                ),
+                'max_skipped': Field(
+                    20,
+                    'updates in a row without effect, as loss or gradient were not finite, that '
+                    'end training',
+                    COUNT,
+                ),
+            }
+        ),
+    }
+
+
+def score_matching() -> Fields:
+    """What training has of score matching alone."""
+    return {
+        'objective': Field('denoising', 'what makes the score', losses.OBJECTIVES),
+        **fields.of_choices(
+            {'training.objective': ('denoising',)},
+            {
+                'weighting': Field('sigma2', 'of the losses of different times', losses.WEIGHTINGS),
+                'reduce_mean': Field(True, 'the mean over pixels; otherwise half of their sum'),
+            },
+        ),
+        'label_dropout': Field(
+            0.0, 'share of images without their label, which task.guidance needs', SHARE
+        ),
+        **fields.changeable(
+            {
+                'sample_every': Field(
+                    50_000, 'updates between pictures of samples; 0: none', STEPS
+                ),
+                'num_samples': Field(64, 'images of such a picture', COUNT),
+            }
+        ),
+    }
+
+
+def optim() -> Fields:
+    """Adam, and the moving average of the parameters."""
+    return {
+        'lr': Field(2e-4, 'learning rate', POSITIVE),
+        'warmup': Field(5000, 'updates over which it rises from 0', STEPS),
+        'cosine_decay': Field(False, 'it falls to 0 at training.num_steps'),
+        'beta1': Field(0.9, 'decay of the mean of gradients', RATE),
+        'beta2': Field(0.999, 'decay of the mean of their squares', RATE),
+        'eps': Field(1e-8, 'added to the root of that', POSITIVE),
+        'weight_decay': Field(0.0, 'weight of the squares of parameters', NOT_NEGATIVE),
+        'grad_clip': Field(1.0, 'largest norm of the gradient; 0 or less: any'),
+        'ema_rate': Field(0.9999, 'decay of the moving average of parameters', RATE),
+        'ema_warmup': Field(
+            False, 'a faster average at first: min(ema_rate, (1 + step) / (10 + step))'
+        ),
+    }
+
+
+def debug() -> Fields:
+    """Looking for errors, at the price of time and memory."""
+    return fields.changeable(
+        {
+            'nans': Field(
+                False, 'training stops at the first number that is not finite, and says where'
+            )
+        }
+    )
+
+
+# Sampling
+
+METHODS = tuple(samplers.METHODS)
+ON_GRID = tuple(name for name in METHODS if name not in ('ode', 'sde', 'adaptive_sde'))
+
+
+def of_samplers(*names: str) -> dict[str, tuple]:
+    """For which choices a field exists that only these methods have."""
+    return {'sampling.method': names, 'eval.samplers': names}
+
+
+def sampling() -> Fields:
+    """From noise to images, for --mode=sample, the pictures of training, and eval.samplers."""
+    # An adaptive solver that is told not to be is on the grid as well.
+    on_grid = {**of_samplers(*ON_GRID), 'sampling.adaptive': (False,)}
+    corrected = {'sampling.corrector': ('langevin', 'annealed_langevin')}
+    # Interpolations among the exhibits are solutions of the ODE too.
+    tolerances = {**of_samplers('ode'), 'eval.exhibits': (True,)}
+    section = {
+        'method': Field('pc', 'which sampler', OneOf(METHODS)),
+        'num_samples': Field(64, 'images that are drawn', COUNT),
+        'batch_size': Field(64, 'images that are drawn at once', COUNT),
+        't_min': Field(
+            None,
+            "last time of the way back; None: the SDE's, and of pc on a chain's uniform grid 0",
+            NOT_NEGATIVE,
+            type=float,
+        ),
+        'temperature': Field(
+            1.0, 'scale of all noise; below 1: likelier, less varied images', NOT_NEGATIVE
+        ),
+        'denoise': Field(
+            True,
+            'the last state comes without the noise of its step; of solvers without noise as '
+            'E[x_0 given x], for one evaluation more',
+        ),
+        'steps': Field(1000, 'steps of the time grid', Range(1, 10**6), of=on_grid),
+        'grid': Field('uniform', 'where its times lie', grids.TIME_GRIDS, of=on_grid),
+        'predictor': Field(
+            'euler_maruyama',
+            'what makes a step',
+            predictors.PREDICTORS,
+            of=of_samplers('pc', 'picard'),
+        ),
+        'eta': Field(
+            None,
+            'noise on the way: 1 the reverse SDE, 0 the probability flow; None: 0 of ddim, else 1',
+            NOT_NEGATIVE,
+            type=float,
+            of=of_samplers('pc', 'picard', 'sde', 'adaptive_sde', 'dpmpp_2m_sde'),
+        ),
+        'corrector': Field(
+            'none',
+            'what corrects a state after its step; picard has none',
+            correctors.CORRECTORS,
+            of=of_samplers('pc', 'picard'),
+        ),
+        **fields.of_choices(
+            corrected,
+            {
+                'corrector_steps': Field(1, 'corrections after a step', FEW),
+                'snr': Field(0.16, 'signal-to-noise ratio of a correction', POSITIVE),
+            },
+        ),
+        'batch_mean_norm': Field(
+            False,
+            'norms are means over the batch, as published',
+            of={'sampling.corrector': ('langevin',)},
+        ),
+        **fields.of_choices(
+            of_samplers('euler', 'heun'),
+            {
+                'churn': Field(
+                    0.0,
+                    'noise added on the way, S_churn of EDM, shared by all steps; 0: none',
+                    NOT_NEGATIVE,
+                ),
+                'churn_min': Field(
+                    0.0, 'least level sigma / alpha at which it is added', NOT_NEGATIVE
+                ),
+                'churn_max': Field(
+                    None, 'largest such level; None: the highest', NOT_NEGATIVE, type=float
+                ),
+                'noise_scale': Field(
+                    1.0,
+                    'standard deviation of that noise: EDM has up to 1.007, against lost detail',
+                    NOT_NEGATIVE,
+                ),
+            },
+        ),
+        **fields.of_choices(
+            of_samplers('picard'),
+            {
+                'window': Field(64, 'steps that are evaluated at once', Range(1, 10**6)),
+                'picard_tolerance': Field(
+                    0.1,
+                    'change of a state that has settled, in parts of the noise of its step',
+                    POSITIVE,
+                ),
+            },
+        ),
+        'solver': Field(
+            'tsit5',
+            'solver of the probability flow; implicit_euler and the kvaerno are for up to a few '
+            'hundred dimensions',
+            ode.SOLVERS,
+            of=of_samplers('ode'),
+        ),
+        'per_image_steps': Field(
+            True,
+            'each image has steps of its own; otherwise one step size for a batch, as published',
+            of=of_samplers('ode'),
+        ),
+        'sde_solver': Field(
+            'shark', 'solver of the reverse SDE', reverse_sde.SOLVERS, of=of_samplers('sde')
+        ),
+        'adaptive': Field(
+            True,
+            'steps are as the tolerances ask for; otherwise sampling.steps of them on the grid',
+            of=of_samplers('ode', 'sde'),
+        ),
+        **fields.of_choices(
+            of_samplers('sde', 'adaptive_sde'),
+            {
+                'sde_rtol': Field(0.02, 'relative tolerance', POSITIVE),
+                'sde_atol': Field(
+                    0.0078,
+                    'absolute tolerance: as published one of 256 values in [-1, 1]',
+                    POSITIVE,
+                ),
+            },
+        ),
+        'rtol': Field(1e-5, 'relative tolerance', POSITIVE, of=tolerances),
+        'atol': Field(1e-5, 'absolute tolerance', POSITIVE, of=tolerances),
+    }
+    return fields.changeable(section)
+
+
+# Tasks
+
+# Those of applications/conditional, which stands above configs.
+MEASURED_TASKS = ('inpaint', 'colourise', 'superresolve', 'deblur', 'linear')
+TASKS = ('none', 'class', *MEASURED_TASKS)
+GUIDED = ('dps', 'pigdm')
+TASK_METHODS = ('projection', *GUIDED)
+
+
+def task() -> Fields:
+    """What --mode=sample draws images from besides noise; --task=NAME sets `name`."""
+    section = {
+        'name': Field('none', 'which task', OneOf(TASKS)),
+        'guidance': Field(
+            1.0,
+            'strength: of classes above 1 more typical, less varied images; of dps its step size, '
+            '0.3 to 1; of pigdm 1',
+            NOT_NEGATIVE,
+            of={'task.name': ('class',), 'task.method': GUIDED},
+        ),
+        'label': Field(
+            None,
+            'the class of all images; None: each in turn',
+            NOT_NEGATIVE,
+            type=int,
+            of={'task.name': TASKS[1:]},
+        ),
+        'classifier': Field(
+            None,
+            'the workdir of a classifier, which guides networks that know no classes, and judges '
+            'the images',
+            type=str,
+            of={'task.name': ('class',)},
+        ),
+        **fields.of_choices(
+            {'task.name': MEASURED_TASKS},
+            {
+                'images': Field(
+                    None, 'FILE.png, folder:PATH or npz:PATH; None: the test split', type=str
+                ),
+                'num_images': Field(8, 'the first of them', COUNT),
+                'samples_each': Field(4, 'samples for each of them', COUNT),
+                'measured': Field(
+                    False, 'the images are measurements already: grey, small or blurred'
+                ),
+                'method': Field(
+                    'projection', 'how images with a measurement are drawn', OneOf(TASK_METHODS)
+                ),
+                'noise_std': Field(
+                    0.0, 'of noise that is added to measurements, or that they have', NOT_NEGATIVE
+                ),
+            },
+        ),
+        'data_std': Field(
+            0.5,
+            'standard deviation of pixels over the data',
+            POSITIVE,
+            of={'task.method': ('pigdm',)},
+        ),
+        'mask': Field(
+            None,
+            'an image of data.image_size, white where pixels are known',
+            type=str,
+            of={'task.name': ('inpaint',)},
+        ),
+        'factor': Field(
+            None,
+            'side of the squares whose mean is known',
+            Range(2, 2**14),
+            type=int,
+            of={'task.name': ('superresolve',)},
+        ),
+        'blur_std': Field(
+            None,
+            'standard deviation of the Gaussian, in pixels',
+            POSITIVE,
+            type=float,
+            of={'task.name': ('deblur',)},
+        ),
+        'matrix': Field(
+            None,
+            'FILE.npy, an array [m, height * width * channels]',
+            type=str,
+            of={'task.name': ('linear',)},
+        ),
+    }
+    return fields.changeable(section)
+
+
+# Evaluation
+
+# Those of experiments/score_measures.py and evaluation/quality.py, which stand above configs.
+EXTRACTORS = ('classifier', 'inception')
+SPLITS = ('test', 'train')
+
+
+def evaluation() -> Fields:
+    """What --mode=eval measures, on the moving average of the parameters: of every experiment."""
+    section = {
+        'checkpoint': Field(
+            None, 'its step; None: the newest. That of --mode=sample too', STEPS, type=int
+        ),
+        'checkpoints': Field(
+            (), '(first, last): all of these steps, in place of one', STEPS, type=int
+        ),
+        'wait': Field(
+            0.0, 'seconds for the next of them to appear, if training is under way', STEPS
+        ),
+        'best_by': Field(None, 'the number by which a checkpoint is named best', type=str),
+        'batch_size': Field(64, 'examples that are measured at once', COUNT),
+        'loss': Field(True, 'the training objective on the test split'),
+    }
+    return fields.changeable(section)
+
+
+def score_evaluation() -> Fields:
+    """What --mode=eval measures of score models."""
+    bits_per_dim = {
+        'num_bpd_images': Field(0, 'the first of the test split; 0: all', STEPS),
+        't_min': Field(
+            None, "earliest time of the likelihood; None: the SDE's", NOT_NEGATIVE, type=float
+        ),
+        'divergence': Field('rademacher', 'what estimates the divergence', likelihood.PROBES),
+        'num_probes': Field(1, 'probes for each of these estimates', FEW),
+        'num_dequantizations': Field(1, 'of every image, each with probes of its own', FEW),
+        'importance_weighted': Field(
+            False, 'the tighter bound from all dequantisations, which needs two probes'
+        ),
+        'variational_draws': Field(
+            8,
+            'times of the variational bound, two evaluations each; 0: no such bound',
+            Range(0, 1000),
+        ),
+        'round_trip': Field(False, 'encode and decode the images, and report the error'),
+        'solver': Field('dopri5', 'solver of the probability flow, as published', ode.SOLVERS),
+        'rtol': Field(1e-5, 'its relative tolerance', POSITIVE),
+        'atol': Field(1e-5, 'its absolute tolerance', POSITIVE),
+        'per_image_steps': Field(
+            True,
+            'each image has steps of its own; otherwise one step size for a batch, as published',
+        ),
+    }
+    comparison = {
+        'reference': Field(
+            'test', 'split that samples are compared with; published FIDs: train', OneOf(SPLITS)
+        ),
+        'max_features': Field(
+            10_000,
+            'images of it that are compared one by one; moments are of all',
+            Range(2, 10**9),
+        ),
+        'extrapolate': Field(False, 'Frechet distances at infinitely many samples too'),
+        'cache_dir': Field(
+            None, 'where features of data are kept; None: features/ in the workdir', type=str
+        ),
+    }
+    section = {
+        'exhibits': Field(True, 'pictures for the report: denoising, interpolation, neighbours'),
+        'bpd': Field(True, 'bits per dimension of dequantised test images'),
+        **fields.of_choices({'eval.bpd': (True,)}, bits_per_dim),
+        'samplers': Field(
+            ('pc', 'ode'),
+            'samplers that are timed, and compared with data as eval.quality says',
+            OneOf(METHODS),
+        ),
+        'num_samples': Field(
+            0,
+            'images of each sampler; 0: sampling.num_samples',
+            STEPS,
+            of={'eval.samplers': METHODS, 'eval.quality': EXTRACTORS},
+        ),
+        'quality': Field(
+            (),
+            'networks by whose features samples are compared with data; (): none',
+            OneOf(EXTRACTORS),
+            type=str,
+        ),
+        'classifier_workdir': Field(
+            None,
+            'of a run of this project',
+            type=str,
+            of={'eval.quality': ('classifier',)},
+        ),
+        'inception_weights': Field(
+            None,
+            'a .pth or .npz, see docs/quality.md',
+            type=str,
+            of={'eval.quality': ('inception',)},
+        ),
+        **fields.of_choices({'eval.quality': EXTRACTORS}, comparison),
+    }
+    return fields.changeable(section)
+
+
+def classifier_evaluation() -> Fields:
+    """What --mode=eval measures of classifiers."""
+    section = {
+        'noise_levels': Field(
+            (0.1, 0.25, 0.5, 0.75, 1.0),
+            'accuracy and cross-entropy are measured on clean images, and at these times over T',
+            Range(0, 1, without_low=True),
+            length=Range(0, 1000),
+        )
+    }
+    return fields.changeable(section)
+
+
+# Kinds of experiments: what is trained. A new one is one more entry: all its fields, of its network
+# of this name, or of its default network for None. One without a choice of networks gets None.
+EXPERIMENTS: dict[str, Callable[[str | None], Fields]] = {
+    'score_model': score_model,
+    'classifier': noise_classifier,
 }
 
 
-def ncsnpp() -> dict:
-    """NCSN++ and DDPM++."""
-    return {
-        'name': 'ncsnpp',
-        'parameterization': 'noise',  # noise | score | edm | ddpm | smld: see parameterization.py
-        'nf': 128,
-        'ch_mult': (1, 2, 2, 2),
-        'num_res_blocks': 4,
-        'attn_resolutions': (16,),
-        'dropout': 0.1,
-        'resamp_with_conv': True,
-        'conditional': True,
-        'fir': False,
-        'fir_kernel': (1.0, 3.0, 3.0, 1.0),
-        'skip_rescale': True,
-        'resblock_type': 'biggan',
-        'progressive': 'none',
-        'progressive_input': 'none',
-        'progressive_combine': 'sum',
-        'embedding_type': 'positional',
-        'fourier_scale': 16.0,
-        'init_scale': 0.0,
-        'nonlinearity': 'swish',
-        'scale_by_sigma': False,
-        'num_classes': 0,  # > 0: the network is given the labels of the data
-        'input_fourier': (),  # edm: sin and cos of 2^n pi x for each n are input too
-        **COMPUTATION,
-    }
+# What follows
 
 
-def ddpm() -> dict:
-    """The U-Net of DDPM."""
-    return {
-        'name': 'ddpm',
-        'parameterization': 'noise',
-        'nf': 128,
-        'ch_mult': (1, 2, 2, 2),
-        'num_res_blocks': 2,
-        'attn_resolutions': (16,),
-        'dropout': 0.1,
-        'resamp_with_conv': True,
-        'conditional': True,
-        'nonlinearity': 'swish',
-        'normalization': 'GroupNorm',
-        'scale_by_sigma': False,
-        **COMPUTATION,
-    }
+def is_fixed(experiment: str) -> Callable[[str], bool]:
+    """Whether a field of such an experiment, by its dotted name, is fixed for a run."""
+    return fields.is_fixed(EXPERIMENTS[experiment](None))
 
 
-def ncsnv2() -> dict:
-    """The RefineNets of NCSNv2. Their noise levels are those of the SMLD chain."""
-    return {
-        'name': 'ncsnv2_64',  # ncsnv2_64 | ncsnv2_128 | ncsnv2_256: the depth for this image size
-        'parameterization': 'smld',
-        'nf': 128,
-        'normalization': 'InstanceNorm++',
-        'nonlinearity': 'elu',
-        'interpolation': 'bilinear',
-        'scale_by_sigma': True,
-        **COMPUTATION,
-    }
+def completed(values: Values) -> Values:
+    """The content of a config.json, which an older version may have written, as a config of today:
+    with defaults for the fields that are newer, and with tuples, which JSON has as lists.
 
-
-def ncsn() -> dict:
-    """The RefineNet of NCSN, which has parameters of its own for every level of the SMLD chain."""
-    return {**ncsnv2(), 'name': 'ncsn', 'scale_by_sigma': False}
-
-
-def wideresnet() -> dict:
-    """The noise-conditional classifier."""
-    return {
-        'name': 'wideresnet',
-        'blocks_per_group': 4,
-        'channel_multiplier': 10,
-        'num_classes': 10,
-        'embedding_size': 128,
-        'fourier_scale': 16.0,
-        'channel_mean': (),  # what images are normalised by, one for each channel; (): by 0 and 1
-        'channel_std': (),
-        **COMPUTATION,
-    }
-
-
-def training() -> dict:
-    """Score matching, and the run."""
-    return {
-        **run(),
-        'weighting': 'sigma2',  # sigma2 | likelihood | edm
-        'reduce_mean': True,  # mean over pixels, otherwise half of their sum
-        'label_dropout': 0.0,  # share of images without their label, for task.guidance
-        'sample_every': 50_000,  # steps between grids of samples; 0: none
-        'num_samples': 64,  # images of such a grid
-    }
-
-
-def run() -> dict:
-    """The times that an objective is taken at, and the run."""
-    return {
-        'batch_size': 128,
-        'num_steps': 1_300_000,
-        # uniform | stratified | importance | log_snr | log_uniform | log_normal | levels
-        'time_sampler': 'uniform',
-        'log_sigma': (-1.2, 1.2),  # log_normal: mean and standard deviation of log(sigma / alpha)
-        't_min': placeholder(float),  # earliest time; None: the SDE's
-        'steps_per_dispatch': 5,  # updates in one compiled program; divides all periods below
-        'log_every': 50,
-        'eval_every': 100,  # steps between losses of one test batch
-        'checkpoint_every': 10_000,
-        'keep_checkpoints': 3,  # the newest; besides these stay those of the next two fields
-        'keep_every': 50_000,  # at multiples of so many steps; 0: none
-        'keep_best': 1,  # so many of the least loss of the test batch
-        # updates in a row without effect, as loss or gradient were not finite, that end training
-        'max_skipped': 20,
-    }
-
-
-def optim() -> dict:
-    """Adam, and the moving average of the parameters."""
-    return {
-        'lr': 2e-4,
-        'warmup': 5000,  # steps of linear warm-up
-        'cosine_decay': False,  # to 0 at training.num_steps
-        'beta1': 0.9,
-        'beta2': 0.999,
-        'eps': 1e-8,
-        'weight_decay': 0.0,
-        'grad_clip': 1.0,  # global norm; <= 0: none
-        'ema_rate': 0.9999,
-        'ema_warmup': False,  # a faster average at first: min(ema_rate, (1 + step) / (10 + step))
-    }
-
-
-def debug() -> dict:
-    """Looking for errors, at the price of time and memory."""
-    return {
-        'nans': False,  # training stops at the first number that is not finite, and says where
-    }
-
-
-def sampling() -> dict:
-    """From noise to images, for --mode=sample and the grids of training."""
-    return {
-        # pc | picard | ode | sde | adaptive_sde, or with few steps euler | heun | dpmpp_2s |
-        # dpmpp_2m | dpmpp_3m | dpmpp_2m_sde | unipc_2 | unipc_3
-        'method': 'pc',
-        'num_samples': 64,
-        'batch_size': 64,
-        # last time of the reverse solve; None: the SDE's, and for pc on a chain's uniform grid 0
-        't_min': placeholder(float),
-        'temperature': 1.0,  # scale of all noise; below 1: likelier, less varied images
-        # the last state without the noise of its step; of solvers without noise E[x_0 | x], for one
-        # evaluation more
-        'denoise': True,
-        # solvers on a time grid
-        'steps': 1000,
-        'grid': 'uniform',  # uniform | log_snr | karras
-        # pc: predictor-corrector; picard: a predictor, parallel in time
-        # euler_maruyama | reverse_diffusion | ancestral | ancestral_fixed_large | ddim | none
-        'predictor': 'euler_maruyama',
-        # noise of the predictor: 1 the reverse SDE, 0 the probability flow; None: 0 of ddim, else
-        # 1; of dpmpp_2m_sde too
-        'eta': placeholder(float),
-        'corrector': 'none',  # langevin | annealed_langevin | none
-        'corrector_steps': 1,
-        'snr': 0.16,  # signal-to-noise ratio of the corrector's steps
-        'batch_mean_norm': False,  # `langevin` takes mean norms over the batch, as published
-        # euler, heun
-        'churn': 0.0,  # noise added on the way, S_churn of EDM, shared by all steps; 0: none
-        'churn_min': 0.0,  # levels sigma / alpha between which it is added; None: to the highest
-        'churn_max': placeholder(float),
-        'noise_scale': 1.0,  # its standard deviation: EDM has up to 1.007, against lost detail
-        'window': 64,  # picard: steps that are evaluated at once
-        # picard: change of a state that has settled, in parts of the noise of its step
-        'picard_tolerance': 0.1,
-        # ode: probability flow
-        # euler | heun | midpoint | ralston | reversible_heun | bosh3 | tsit5 | dopri5 | dopri8 and,
-        # for up to a few hundred dimensions, implicit_euler | kvaerno3 | kvaerno4 | kvaerno5
-        'solver': 'tsit5',
-        'per_image_steps': True,  # otherwise one step size for a batch, as published
-        # sde: the reverse SDE by diffrax, with noise of `eta`
-        'sde_solver': 'shark',  # euler | heun | midpoint | ralston | sea | sra1 | shark | spark
-        # ode, sde: steps as the tolerances ask for, otherwise `steps` on the `grid`
-        'adaptive': True,
-        # sde, adaptive_sde; as published: the absolute one is one of 256 values in [-1, 1]
-        'sde_rtol': 0.02,
-        'sde_atol': 0.0078,
-        'rtol': 1e-5,
-        'atol': 1e-5,
-    }
-
-
-def task() -> dict:
-    """What --mode=sample draws images from besides noise; --task=NAME sets `name`."""
-    return {
-        'name': 'none',  # none | class | inpaint | colourise | superresolve | deblur | linear
-        # Strength: of classes above 1 more typical, less varied images; of dps its step size, 0.3
-        # to 1; of pigdm 1. `projection` has none.
-        'guidance': 1.0,
-        'label': placeholder(int),  # the class; None: each in turn
-        # class: the workdir of a classifier, which guides networks that know no classes, and judges
-        # the images
-        'classifier': placeholder(str),
-        # The other tasks: images, how they are measured, and how one with this measurement is drawn
-        'images': placeholder(str),  # FILE.png | folder:PATH | npz:PATH; None: the test split
-        'num_images': 8,  # the first of them
-        'samples_each': 4,
-        'measured': False,  # the images are measurements already: grey, small or blurred
-        'method': 'projection',  # projection | dps | pigdm
-        'noise_std': 0.0,  # of noise that is added to measurements, or that they have
-        'data_std': 0.5,  # pigdm: standard deviation of pixels over the data
-        'mask': placeholder(str),  # inpaint: an image of data.image_size, white where it is known
-        'factor': placeholder(int),  # superresolve: side of the squares whose mean is known
-        'blur_std': placeholder(float),  # deblur: of the Gaussian, in pixels
-        'matrix': placeholder(str),  # linear: FILE.npy, an array [m, height * width * channels]
-    }
-
-
-def evaluation() -> dict:
-    """What --mode=eval measures, on the moving average of the parameters."""
-    return {
-        **evaluated(),
-        'batch_size': 64,
-        'loss': True,  # the training objective on the test split
-        'exhibits': True,  # pictures for the report: denoising, interpolation, neighbours
-        'bpd': True,  # bits per dimension of dequantised test images
-        'num_bpd_images': 0,  # the first of the test split; 0: all
-        't_min': placeholder(float),  # earliest time of the likelihood; None: the SDE's
-        'divergence': 'rademacher',  # rademacher | gaussian | exact
-        'num_probes': 1,
-        'num_dequantizations': 1,  # of every image, each with probes of its own
-        'importance_weighted': False,  # the tighter bound from all dequantisations; two probes
-        'variational_draws': 8,  # times of the variational bound, two evaluations each; 0: none
-        'round_trip': False,  # encode and decode the images, and report the error
-        'solver': 'dopri5',  # as published; or another of sampling.solver
-        'rtol': 1e-5,
-        'atol': 1e-5,
-        'per_image_steps': True,  # otherwise one step size for a batch, as published
-        'samplers': ('pc', 'ode'),  # timed, and compared with data as the fields below say
-        'num_samples': 0,  # images of each sampler; 0: sampling.num_samples
-        # networks by whose features samples are compared with data: classifier, inception; (): none
-        'quality': (),
-        'classifier_workdir': placeholder(str),  # classifier: of a run of this project
-        'inception_weights': placeholder(str),  # inception: a .pth or .npz, see README.md
-        'reference': 'test',  # split that samples are compared with; published FIDs: train
-        'max_features': 10_000,  # images of it that are compared one by one; moments are of all
-        'extrapolate': False,  # Frechet distances at infinitely many samples too
-        'cache_dir': placeholder(str),  # of features of data; None: `features` in the workdir
-    }
-
-
-def evaluated() -> dict:
-    """Which checkpoints --mode=eval measures."""
-    return {
-        'checkpoint': placeholder(int),  # step; None: the newest. That of --mode=sample too
-        'checkpoints': (),  # (first, last): all of these steps, in place of one
-        'wait': 0.0,  # seconds for the next of them to appear, if training is under way
-        'best_by': placeholder(str),  # name of a number: which checkpoint is best by it
-    }
-
-
-def classifier_evaluation() -> dict:
-    """What --mode=eval measures of a classifier, on the moving average of the parameters."""
-    return {
-        **evaluated(),
-        'batch_size': 64,
-        'loss': True,  # the training objective on the test split
-        # Accuracy and cross-entropy on the test split: on clean images, and at these times over T.
-        'noise_levels': (0.1, 0.25, 0.5, 0.75, 1.0),
-    }
+    Raises InputError for networks and experiments that do not exist, and if no network is named of
+    an experiment that has a choice of them.
+    """
+    name = values.get('model', {}).get('name')
+    # Before there was this field there were these two.
+    known = 'classifier' if name in models.CLASSIFIERS else 'score_model'
+    declared = choose(EXPERIMENTS, values.get('experiment', known), 'experiment')
+    if name is None and fields.networks(declared(None)):
+        raise InputError('model.name: missing, and the other fields depend on it')
+    return fields.completed({'experiment': known, **values}, declared(name))

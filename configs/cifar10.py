@@ -33,7 +33,7 @@ def ddpm() -> ConfigDict:
 
 
 def deep(config: ConfigDict) -> ConfigDict:
-    """The same with twice the blocks, for fewer steps."""
+    """A network with twice the blocks, for fewer steps."""
     config.model.num_res_blocks = 8
     config.training.num_steps = 950_000
     return config

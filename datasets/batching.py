@@ -10,12 +10,13 @@ import math
 import os
 import sys
 from collections.abc import Iterator
+from typing import Protocol
 
 import grain
 import numpy as np
 from jaxtyping import Int
 
-from datasets.loading import Batch, Images, permutation
+from datasets.loading import Batch, permutation
 from datasets.sources import DataError
 
 # A thread reads a whole batch: decoding wants all cores, and two more threads to wait for the disk.
@@ -23,8 +24,17 @@ NUM_READERS = min(16, 2 + (os.cpu_count() or 1))
 READ_OPTIONS = grain.ReadOptions(num_threads=NUM_READERS, prefetch_buffer_size=NUM_READERS)
 
 
+class Examples(Protocol):
+    """Examples of any kind: images, vectors. `gather(indices)` are arrays by name, one row each."""
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: Int[np.ndarray, 'batch']) -> Batch:
+        """The examples with these indices."""
+
+
 def stream(
-    images: Images, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1
+    examples: Examples, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1
 ) -> grain.MapDataset:
     """All training batches, without end: `stream(...)[k]` is batch k.
 
@@ -36,11 +46,11 @@ def stream(
         DataError: the batch is larger than the data, or not divisible by the number of processes.
     """
     rows = own_rows(batch_size, process_index, process_count)
-    if batch_size > len(images):
-        raise DataError(f'batch_size is {batch_size:,}, more than all {len(images):,} images')
+    if batch_size > len(examples):
+        raise DataError(f'batch_size is {batch_size:,}, more than all {len(examples):,} examples')
 
     def batch(k):
-        return images.gather(_shuffled(k * batch_size + rows, len(images), seed))
+        return examples.gather(_shuffled(k * batch_size + rows, len(examples), seed))
 
     return grain.MapDataset.range(sys.maxsize // batch_size).map(batch)
 
@@ -51,7 +61,7 @@ def batch_at(dataset: grain.MapDataset, step: int) -> Batch:
 
 
 def batches(
-    images: Images,
+    examples: Examples,
     batch_size: int,
     seed: int,
     start_step: int = 0,
@@ -59,12 +69,12 @@ def batches(
     process_count: int = 1,
 ) -> Iterator[Batch]:
     """Iterates over a `stream` from `start_step` on, reading ahead in threads."""
-    dataset = stream(images, batch_size, seed, process_index, process_count)
+    dataset = stream(examples, batch_size, seed, process_index, process_count)
     return iter(dataset[start_step:].to_iter_dataset(READ_OPTIONS))
 
 
 def epoch(
-    images: Images, batch_size: int, process_index: int = 0, process_count: int = 1
+    examples: Examples, batch_size: int, process_index: int = 0, process_count: int = 1
 ) -> Iterator[Batch]:
     """Iterates once over all images, in their order, in batches of one shape, for evaluation.
 
@@ -76,10 +86,10 @@ def epoch(
 
     def batch(k):
         positions = k * batch_size + rows
-        filled = images.gather(np.minimum(positions, len(images) - 1))
-        return {**filled, 'index': positions, 'mask': positions < len(images)}
+        filled = examples.gather(np.minimum(positions, len(examples) - 1))
+        return {**filled, 'index': positions, 'mask': positions < len(examples)}
 
-    dataset = grain.MapDataset.range(math.ceil(len(images) / batch_size)).map(batch)
+    dataset = grain.MapDataset.range(math.ceil(len(examples) / batch_size)).map(batch)
     return iter(dataset.to_iter_dataset(READ_OPTIONS))
 
 

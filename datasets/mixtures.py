@@ -10,17 +10,19 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
-from parameterization import ScoreFn
-from sde_lib import SDE, Time, expand
+from parameterization import Process, ScoreFn
+from sde_lib import SDE, expand
+from shapes import Time
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixture:
     """Equal parts of N(mean, std^2 I), for `means` [components, dim]."""
 
-    means: Float[Array, 'components dim']
+    means: Float[Array | np.ndarray, 'components dim']
     std: float
 
     def sample(self, key: Key[Array, ''], num: int) -> Float[Array, 'num dim']:
@@ -52,6 +54,10 @@ class Mixture:
             return ((alpha * mean - flat) / variance).reshape(x.shape)
 
         return score_fn
+
+    def process(self, sde: SDE) -> Process:
+        """The SDE with the exact score."""
+        return Process(sde, self.score_fn(sde))
 
     def _variance(self, sde: SDE, t: Time) -> Time:
         return (sde.alpha(t) * self.std) ** 2 + sde.sigma(t) ** 2

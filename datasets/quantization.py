@@ -7,14 +7,12 @@ on the bins a bound on the probability of the values (Theis et al. 2016).
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, UInt8
 
-Floats = Float[Array, 'batch height width channels']
-Bytes = UInt8[Array, 'batch height width channels']
+from shapes import Floats, ImageKeys, OneKey, Pixels
 
 
 def augment(
-    key: Key[Array, ''], images: Bytes, *, random_flip: bool, dequantized: bool, centered: bool
+    key: OneKey, images: Pixels, *, random_flip: bool, dequantized: bool, centered: bool
 ) -> Floats:
     """Training data: mirrored with probability 1/2, dequantised, each if asked for, and scaled."""
     key_flip, key_noise = jax.random.split(key)
@@ -24,25 +22,25 @@ def augment(
     return dequantize(key_noise, images, centered) if dequantized else to_float(images, centered)
 
 
-def dequantize(key: Key[Array, ''], images: Bytes, centered: bool) -> Floats:
+def dequantize(key: OneKey, images: Pixels, centered: bool) -> Floats:
     """Images with uniform noise over their bins, scaled."""
     noise = jax.random.uniform(key, images.shape)
     return _scale((images + noise) / 256, centered)
 
 
-def dequantize_each(image_keys: Key[Array, 'batch'], images: Bytes, centered: bool) -> Floats:
-    """The same, with the noise of an image from its own key."""
+def dequantize_each(image_keys: ImageKeys, images: Pixels, centered: bool) -> Floats:
+    """Images with uniform noise over their bins, scaled; that of an image is from its own key."""
     return jax.vmap(lambda key, image: dequantize(key, image[None], centered)[0])(
         image_keys, images
     )
 
 
-def to_float(images: Bytes, centered: bool) -> Floats:
+def to_float(images: Pixels, centered: bool) -> Floats:
     """Images without noise, scaled so that 0 and 255 are the ends of the range."""
     return _scale(images / jnp.float32(255), centered)
 
 
-def to_uint8(x: Floats, centered: bool) -> Bytes:
+def to_uint8(x: Floats, centered: bool) -> Pixels:
     """The 8-bit values in whose bins `x` lies; what is out of range is clipped."""
     unit = 0.5 * (x + 1) if centered else x
     return jnp.clip(jnp.floor(unit * 256), 0, 255).astype(jnp.uint8)

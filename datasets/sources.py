@@ -11,7 +11,6 @@ import importlib.resources
 import importlib.util
 import os
 import struct
-import zipfile
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,14 +19,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from choices import InputError
+from storage.files import BROKEN_NPZ
 
 SPLITS = ('train', 'test')
 CHANNELS = ((), (1,), (3,), (4,))  # Of arrays: grey without and with an axis, RGB, RGBA.
 EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
 # Up to this size a folder is decoded when it is found, to find broken files: a second or two.
 VERIFY_BYTES = 32 * 2**20
-# What numpy and Pillow raise for a file that is something else, or only half of one.
-BROKEN_NPZ = (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
+# What Pillow raises for a file that is something else, or only half of one.
 BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
 
 

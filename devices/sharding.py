@@ -155,17 +155,20 @@ def put(tree: Any, layout: Any) -> Any:
 # Programs
 
 
-def jit(mesh: Mesh, function: Callable, **options: Any) -> Callable:
+def jit(mesh: Mesh | None, function: Callable, **options: Any) -> Callable:
     """`function(params, ...)` compiled, with `params` gathered by it."""
     return jax.jit(lambda params, *args: function(whole(mesh, params), *args), **options)
 
 
-def whole(mesh: Mesh, tree: Any) -> Any:
+def whole(mesh: Mesh | None, tree: Any) -> Any:
     """Inside a program: gathers what `by_size` splits; gradients are summed over the whole mesh.
+    Without a mesh arrays are whole already.
 
-    Without this XLA is free to split the work as the parameters are, and to move activations, which
+    Otherwise XLA is free to split the work as the parameters are, and to move activations, which
     are larger.
     """
+    if mesh is None:
+        return tree
     return jax.lax.with_sharding_constraint(tree, copied(mesh))
 
 

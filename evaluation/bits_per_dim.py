@@ -1,31 +1,30 @@
-"""Bits per dimension of test images, with what is known of their errors: from config.eval to a
-function of a batch, and from all batches to the numbers that are reported."""
+"""Bits per dimension of test images, with what is known of their errors: an estimator of a batch,
+and from all batches to the quantities that are reported."""
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
-from ml_collections import ConfigDict
+from jaxtyping import Array, Float, Int
 
 import bounds
 import keys
 import likelihood
-from choices import InputError, choose
+from choices import ArgumentError, choose
 from datasets import quantization
 from evaluation import error_split
-from experiments.experiment import Batch, Params, ScoreModel, check_time, or_default
-from solvers import latents, ode
+from evaluation.quantities import LOWER, Quantity
+from parameterization import Process
+from shapes import Classes, Floats, ImageKeys, OneKey, PerImage, Pixels, State
+from solvers import latents
+from solvers.ode import ODESolver
 
-# What the numbers depend on, of config.eval.
-FIELDS = (
-    *('t_min', 'solver', 'rtol', 'atol', 'per_image_steps', 'divergence', 'num_probes'),
-    *('num_dequantizations', 'importance_weighted', 'variational_draws', 'round_trip'),
-)
+# The process of images: all of them, or those of one class.
+ProcessOf = Callable[[Int[Array, ''] | None], Process]
 
 
 class BitsPerDim(NamedTuple):
@@ -37,156 +36,157 @@ class BitsPerDim(NamedTuple):
     """
 
     by_draw: Float[Array, 'batch draws probes']
-    nfe: Float[Array, 'batch']
-    importance_weighted: Float[Array, 'batch'] | None
-    variational: Float[Array, 'batch'] | None
-    round_trip_error: Float[Array, 'batch'] | None
-
-
-def create(
-    config: ConfigDict, model: ScoreModel
-) -> Callable[[Params, Key[Array, ''], Batch, Int[Array, 'batch']], BitsPerDim]:
-    """`bits_per_dim(params, key, batch, index)`: what is drawn for an image depends on `key` and
-    its index alone.
-
-    Raises InputError for names that do not exist and for fields that do not go together.
-    """
-    fields = config.eval
-    _check(fields, model)
-    given = {'sde': model.sde, 't_min': or_default(fields.t_min, model.sde.t_min)}
-    names = 'divergence', 'num_probes'
-    return Estimator(
-        model,
-        solve={**given, **_solve_options(fields)},
-        probes={name: fields[name] for name in names},
-        bound={**given, 'num_draws': fields.variational_draws},
-        num_dequantizations=fields.num_dequantizations,
-        is_importance_weighted=fields.importance_weighted,
-        has_round_trip=fields.round_trip,
-    ).of_batch
-
-
-def _solve_options(fields: ConfigDict) -> dict[str, Any]:
-    options = {name: fields[name] for name in ('solver', 'rtol', 'atol')}
-    return {**options, 'per_image': fields.per_image_steps}
+    nfe: PerImage
+    importance_weighted: PerImage | None = None
+    variational: PerImage | None = None
+    round_trip_error: PerImage | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Estimator:
-    """What is measured of images; options of the solver, the probes and the variational bound."""
+    """What is measured of images whose floats are `centered` or not.
 
-    model: ScoreModel
-    solve: dict[str, Any]
-    probes: dict[str, Any]
-    bound: dict[str, Any]
-    num_dequantizations: int
-    is_importance_weighted: bool
-    has_round_trip: bool
+    The density is that at `t_min` (None: the SDE's) under the ODE, by `solver`, with a `divergence`
+    of likelihood.PROBES and `num_probes`. Of every image there are `num_dequantizations`, from all
+    of which the bound is `importance_weighted` if asked for; the variational bound takes
+    `variational_draws` times of each (0: there is none). `round_trip`: images are encoded and
+    decoded.
 
-    def of_batch(self, params, key, batch, index) -> BitsPerDim:
-        """Of the images of a batch, which have these indices."""
+    Raises ArgumentError for names that do not exist and for what is no bound.
+    """
+
+    centered: bool
+    solver: ODESolver
+    t_min: float | None = None
+    divergence: str = 'rademacher'
+    num_probes: int = 1
+    num_dequantizations: int = 1
+    importance_weighted: bool = False
+    variational_draws: int = 8
+    round_trip: bool = False
+
+    def __post_init__(self):
+        self.solver.check_adaptive()
+        choose(likelihood.PROBES, self.divergence, 'divergence')
+        if self.importance_weighted and self.num_dequantizations < 2:
+            raise ArgumentError(
+                'importance_weighted',
+                'True needs several dequantisations of an image, and num_dequantizations is '
+                f'{self.num_dequantizations}',
+            )
+        if self.importance_weighted and self.divergence != 'exact' and self.num_probes < 2:
+            raise ArgumentError(
+                'importance_weighted',
+                "True is a bound if num_probes is 2 or more, or divergence is 'exact'; they are "
+                f'{self.num_probes} and {self.divergence!r}',
+            )
+
+    def of_batch(
+        self,
+        process_of: ProcessOf,
+        key: OneKey,
+        index: Int[Array, 'batch'],
+        pixels: Pixels,
+        classes: Classes | None,
+    ) -> BitsPerDim:
+        """Of the images of a batch, which have these indices: what is drawn for an image depends on
+        `key` and its index alone. Images of classes are measured one by one.
+        """
         image_keys = keys.of_images(key, index)
-        if not self.model.num_classes:
-            return self.of_images(params, image_keys, batch['image'], None)
+        if classes is None:
+            return self.of_images(process_of(None), image_keys, pixels)
 
         def of_one(image_key, pixels, label):
-            found = self.of_images(params, image_key[None], pixels[None], label)
+            found = self.of_images(process_of(label), image_key[None], pixels[None])
             return jax.tree.map(lambda a: a[0], found)
 
-        return jax.vmap(of_one)(image_keys, batch['image'], batch['label'])
+        return jax.vmap(of_one)(image_keys, pixels, classes)
 
-    def of_images(self, params, image_keys, pixels, label) -> BitsPerDim:
-        """Of images, given one class or none."""
-        score_fn = self.model.score_fn(params, label)
+    def of_images(self, process: Process, image_keys: ImageKeys, pixels: Pixels) -> BitsPerDim:
+        """Of images of one process."""
 
         def draw(j):
-            return self._one_dequantization(score_fn, *self._dequantized(image_keys, pixels, j))
+            return self._one_dequantization(process, *self._dequantized(image_keys, pixels, j))
 
         log_probs, nfe, bound = jax.lax.map(draw, jnp.arange(self.num_dequantizations))
         log_probs = jnp.moveaxis(log_probs, 0, 1)
-        return BitsPerDim(
-            by_draw=self._in_bits(log_probs),
-            nfe=nfe.mean(axis=0),
-            importance_weighted=self._in_bits(bounds.importance_weighted(log_probs))
-            if self.is_importance_weighted
-            else None,
-            variational=None if bound is None else self._in_bits(-bound.mean(axis=0)),
-            round_trip_error=self._round_trip_error(score_fn, image_keys, pixels)
-            if self.has_round_trip
-            else None,
-        )
+        dim = math.prod(pixels.shape[1:])
+        weighted = variational = error = None
+        if self.importance_weighted:
+            weighted = self._in_bits(bounds.importance_weighted(log_probs), dim)
+        if bound is not None:
+            variational = self._in_bits(-bound.mean(axis=0), dim)
+        if self.round_trip:
+            error = self._round_trip_error(process, image_keys, pixels)
+        by_draw = self._in_bits(log_probs, dim)
+        return BitsPerDim(by_draw, nfe.mean(axis=0), weighted, variational, error)
 
-    def _dequantized(self, image_keys, pixels, j):
+    def _dequantized(
+        self, image_keys: ImageKeys, pixels: Pixels, j: int | Int[Array, '']
+    ) -> tuple[Floats, ImageKeys]:
         """The j-th dequantisation, and keys for what comes after it."""
         keys_noise, keys_rest = keys.split(keys.fold_in(image_keys, j), 2)
-        return quantization.dequantize_each(keys_noise, pixels, self.model.centered), keys_rest
+        return quantization.dequantize_each(keys_noise, pixels, self.centered), keys_rest
 
-    def _one_dequantization(self, score_fn, x, image_keys):
+    def _one_dequantization(
+        self, process: Process, x: State, image_keys: ImageKeys
+    ) -> tuple[Float[Array, 'batch probes'], Int[Array, 'batch'], PerImage | None]:
         keys_probes, keys_bound = keys.split(image_keys, 2)
-        found = likelihood.log_prob(keys_probes, score_fn, x, **self.solve, **self.probes)
+        found = likelihood.log_prob(
+            keys_probes,
+            process,
+            x,
+            solver=self.solver,
+            t_min=self.t_min,
+            divergence=self.divergence,
+            num_probes=self.num_probes,
+        )
         bound = None
-        if self.bound['num_draws']:
-            bound = bounds.variational(keys_bound, score_fn, x, **self.bound).bound
+        if self.variational_draws:
+            bound = bounds.variational(
+                keys_bound, process, x, num_draws=self.variational_draws, t_min=self.t_min
+            ).bound
         return found.by_probe, found.nfe, bound
 
-    def _round_trip_error(self, score_fn, image_keys, pixels):
+    def _round_trip_error(
+        self, process: Process, image_keys: ImageKeys, pixels: Pixels
+    ) -> PerImage:
         x, _ = self._dequantized(image_keys, pixels, 0)
-        latent, _ = latents.encode(score_fn, x, **self.solve)
-        decoded, _ = latents.decode(score_fn, latent, **self.solve)
-        return likelihood.round_trip_error(x, decoded) / quantization.bin_width(self.model.centered)
+        latent, _ = latents.encode(process, x, solver=self.solver, t_min=self.t_min)
+        decoded, _ = latents.decode(process, latent, solver=self.solver, t_min=self.t_min)
+        return likelihood.round_trip_error(x, decoded) / quantization.bin_width(self.centered)
 
-    def _in_bits(self, log_probs):
-        bin_width = quantization.bin_width(self.model.centered)
-        return likelihood.bits_per_dim(log_probs, math.prod(self.model.image_shape), bin_width)
-
-
-def _check(fields: ConfigDict, model: ScoreModel) -> None:
-    ode.check(fields.solver, per_image=fields.per_image_steps, on_grid=False, field='eval.solver')
-    check_time('eval.t_min', fields.t_min, model.sde)
-    choose(likelihood.PROBES, fields.divergence, 'eval.divergence')
-    if fields.importance_weighted and fields.num_dequantizations < 2:
-        raise InputError(
-            f'eval.importance_weighted: True needs several dequantisations of an image, and '
-            f'eval.num_dequantizations is {fields.num_dequantizations}'
-        )
-    if fields.importance_weighted and fields.divergence != 'exact' and fields.num_probes < 2:
-        raise InputError(
-            'eval.importance_weighted: True is a bound if eval.num_probes is 2 or more, or '
-            f"eval.divergence is 'exact'; they are {fields.num_probes} and {fields.divergence!r}"
-        )
-    if model.num_classes and not fields.per_image_steps:
-        raise InputError(
-            'eval.per_image_steps: False; a class-conditional network (model.num_classes) has a '
-            'solve for each image, and so needs True'
-        )
+    def _in_bits(self, log_probs: Float[Array, '*shape'], dim: int) -> Float[Array, '*shape']:
+        bin_width = quantization.bin_width(self.centered)
+        return likelihood.bits_per_dim(log_probs, dim, bin_width)
 
 
-def summary(found: BitsPerDim, divergence: str) -> dict[str, float]:
+def summary(found: BitsPerDim, divergence: str) -> list[Quantity]:
     """What is reported: means over images, and their standard errors where they are known.
 
     The standard error is split into the parts of error_split.py.
     """
-    exact = divergence == 'exact'
-    errors = error_split.split(found.by_draw, exact)
-    scalars = {
-        'bits_per_dim': found.by_draw.mean(),
-        'bits_per_dim_standard_error': errors.total,
-        'bits_per_dim_error_of_data': errors.data,
-        'bits_per_dim_error_of_dequantization': errors.dequantization,
-        'bits_per_dim_error_of_probes': errors.probes,
-        'bits_per_dim_images': len(found.by_draw),
-        'bits_per_dim_nfe': found.nfe.mean(),
-    }
+    errors = error_split.split(found.by_draw, exact=divergence == 'exact')
+    quantities = [
+        Quantity('bits_per_dim', float(found.by_draw.mean()), _known(errors.total), LOWER),
+        Quantity('bits_per_dim_error_of_data', errors.data),
+        Quantity('bits_per_dim_error_of_dequantization', errors.dequantization),
+        Quantity('bits_per_dim_error_of_probes', errors.probes),
+        Quantity('bits_per_dim_images', len(found.by_draw)),
+        Quantity('bits_per_dim_nfe', float(found.nfe.mean()), better=LOWER),
+    ]
     for name in ('importance_weighted', 'variational'):
         values = getattr(found, name)
         if values is not None:
-            scalars[f'bits_per_dim_{name}'] = values.mean()
-            scalars[f'bits_per_dim_{name}_standard_error'] = _standard_error(values)
+            error = _known(error_split.split(values[:, None, None], exact=True).total)
+            quantities.append(Quantity(f'bits_per_dim_{name}', float(values.mean()), error, LOWER))
     if found.round_trip_error is not None:
-        scalars['round_trip_grey_levels'] = math.sqrt(np.mean(found.round_trip_error**2))
-        scalars['round_trip_grey_levels_worst_image'] = found.round_trip_error.max()
-    return {name: value for name, value in scalars.items() if not np.isnan(value)}
+        root = math.sqrt(np.mean(found.round_trip_error**2))
+        worst = float(found.round_trip_error.max())
+        quantities.append(Quantity('round_trip_grey_levels', root, better=LOWER))
+        quantities.append(Quantity('round_trip_grey_levels_worst_image', worst, better=LOWER))
+    return [quantity for quantity in quantities if not np.isnan(quantity.value)]
 
 
-def _standard_error(values: np.ndarray) -> float:
-    return error_split.split(values[:, None, None], exact=True).total
+def _known(error: float) -> float | None:
+    return None if math.isnan(error) else float(error)

@@ -18,7 +18,9 @@ import scipy.linalg
 import scipy.special
 from jaxtyping import Bool, Float
 
+# Of one set, and of another.
 Features = Float[np.ndarray, 'num dim']
+Others = Float[np.ndarray, 'others dim']
 ROWS_AT_ONCE = 1024  # of a matrix of distances
 # Eigenvalues of a covariance below this, times its dimension, of the largest are rounding errors.
 EPS = np.finfo(np.float64).eps
@@ -131,7 +133,7 @@ def extrapolated_frechet_distance(
 
 
 def kernel_distance(
-    x: Features, y: Features, seed: int = 0, num_blocks: int = 10, block_size: int = 1000
+    x: Features, y: Others, seed: int = 0, num_blocks: int = 10, block_size: int = 1000
 ) -> Estimate:
     """The unbiased estimate of Binkowski et al. 2018 (eq. 4), as a mean over disjoint blocks.
 
@@ -149,7 +151,7 @@ def kernel_distance(
     return Estimate(float(found.mean()), float(error))
 
 
-def squared_mmd(x: Features, y: Features) -> float:
+def squared_mmd(x: Features, y: Others) -> float:
     """Unbiased squared maximum mean discrepancy, of at least two features each."""
     return (
         _mean_but_diagonal(_kernel(x, x))
@@ -199,7 +201,7 @@ class Neighbours(NamedTuple):
     coverage: float
 
 
-def neighbours(real: Features, samples: Features, k: int = 3, k_density: int = 5) -> Neighbours:
+def neighbours(real: Features, samples: Others, k: int = 3, k_density: int = 5) -> Neighbours:
     """Precision and recall (Kynkaanniemi et al. 2019, eq. 1 and 2, k = 3); density and coverage
     (Naeem et al. 2020, eq. 3 and 5, k = 5).
 
@@ -240,7 +242,7 @@ def squared_radii(features: Features, ks: tuple[int, ...]) -> list[Float[np.ndar
     return list(np.concatenate(found).T)
 
 
-def squared_distances(x: Features, y: Features) -> Float[np.ndarray, 'num_x num_y']:
+def squared_distances(x: Features, y: Others) -> Float[np.ndarray, 'num others']:
     """Squared distance of every pair, as one product of matrices."""
     squares = np.square(x).sum(1)[:, None] + np.square(y).sum(1) - 2 * x @ y.T
     return np.maximum(squares, 0)

@@ -51,7 +51,7 @@ def split(values: Float[np.ndarray, 'images draws probes'], exact: bool) -> Erro
     )
 
 
-def _variance(values: np.ndarray, axis: int) -> np.ndarray:
+def _variance(values: np.ndarray, axis: int) -> np.ndarray | np.floating:
     """Unbiased sample variance; nan of one value."""
     if values.shape[axis] == 1:
         return np.full(np.delete(values.shape, axis), np.nan)

@@ -1,10 +1,7 @@
-"""Networks whose features images are compared by, from config.eval: uint8 images in, features out.
+"""Networks whose features images are compared by: uint8 images in, features and logits out.
 
-    classifier   this project's own noise-conditional classifier, trained on the data in question:
-                 the layer before its logits, at its lowest noise level
-    inception    the network that FID is defined by, with weights that users bring along
-
-Every number is labelled with its network, because numbers by different networks do not compare.
+Every number is labelled with its network, because numbers by different networks do not compare. The
+one that FID is defined by is here, Inception, with weights that users bring along.
 """
 
 import dataclasses
@@ -18,21 +15,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, UInt8
-from ml_collections import ConfigDict
+from jaxtyping import Array, Float
 
-from choices import InputError, choose
+from choices import ArgumentError, InputError
 from devices import sharding
-from experiments import trained
 from models import inception
 from published import torch_legacy, torch_zip
+from shapes import ImageShape, Pixels
 
-Pixels = UInt8[Array, 'batch height width channels']
-Outputs = tuple[Float[Array, 'batch dim'], Float[Array, 'batch classes']]
+Features = tuple[Float[Array, 'batch dim'], Float[Array, 'batch classes']]
 
 INCEPTION_FILE = 'pt_inception-2015-12-05-6726825d.pth'
 INCEPTION_SHA256 = '6726825d'  # how it begins; the name of the file says so
 INCEPTION_VARIABLE = 'INCEPTION_WEIGHTS'
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """`apply(params, pixels)` are features and logits; `preprocessing` says what else these depend
+    on. `has_own_names`: distances by it have names of their own (FID, KID).
+    """
+
+    name: str
+    params: Any
+    apply: Callable[[Any, Pixels], Features]
+    preprocessing: str
+    has_own_names: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,82 +49,71 @@ class Extractor:
 
     name: str
     params: Any
-    run: Callable[[Any, Pixels], Outputs]
+    run: Callable[[Any, Pixels], Features]
     fingerprint: str
+    has_own_names: bool
 
 
-def create(
-    name: str, fields: ConfigDict, image_shape: tuple[int, int, int], mesh: Mesh
-) -> Extractor:
-    """The network of this name, as config.eval says; InputError if its weights are not there."""
-    params, run, preprocessing = choose(EXTRACTORS, name, 'eval.quality')(fields, image_shape)
+def create(network: Network, mesh: Mesh) -> Extractor:
+    """A network on the devices of a mesh."""
     return Extractor(
-        name=name,
-        params=sharding.put(params, sharding.by_size(mesh, params)),
-        run=sharding.jit(mesh, run, out_shardings=sharding.by_batch(mesh)),
-        fingerprint=_fingerprint(params, preprocessing),
+        name=network.name,
+        params=sharding.put(network.params, sharding.by_size(mesh, network.params)),
+        run=sharding.jit(mesh, network.apply, out_shardings=sharding.by_batch(mesh)),
+        fingerprint=_fingerprint(network),
+        has_own_names=network.has_own_names,
     )
 
 
-def _fingerprint(params, preprocessing):
-    digest = hashlib.sha256(preprocessing.encode())
-    for path, value in jax.tree_util.tree_leaves_with_path(params):
+def _fingerprint(network: Network) -> str:
+    digest = hashlib.sha256(network.preprocessing.encode())
+    for path, value in jax.tree_util.tree_leaves_with_path(network.params):
         digest.update(jax.tree_util.keystr(path).encode())
         digest.update(np.ascontiguousarray(value).tobytes())
     return digest.hexdigest()
 
 
-# The classifier
-
-
-def _classifier(fields, image_shape):
-    if fields.classifier_workdir is None:
-        raise InputError(
-            'eval.classifier_workdir: None; a classifier is needed, trained on images of this kind '
-            'with --mode=train, as configs/ve/mnist_classifier.py is'
-        )
-    workdir = pathlib.Path(fields.classifier_workdir)
-    classifier, params = trained.load('eval.classifier_workdir', workdir, image_shape)
-    preprocessing = f'centered={classifier.centered} t_min={classifier.t_min} {classifier.network}'
-    return params, classifier.features, preprocessing
-
-
 # Inception
 
 
-def _inception(fields, image_shape):
-    path = fields.inception_weights or os.environ.get(INCEPTION_VARIABLE)
+def load_inception(path: str | None, image_shape: ImageShape) -> Network:
+    """Inception with the weights of a file, or of the one that the environment names.
+
+    Raises ArgumentError, of 'inception_weights' or 'channels', if that cannot be.
+    """
+    path = path or os.environ.get(INCEPTION_VARIABLE)
     if path is None:
-        raise InputError(
-            f'eval.inception_weights: None, and no {INCEPTION_VARIABLE} in the environment; one of '
-            f'them must be the path of {INCEPTION_FILE}, the weights of the FID Inception that '
-            'pytorch-fid and torch-fidelity publish, or of an .npz with the same arrays'
+        raise ArgumentError(
+            'inception_weights',
+            f'None, and no {INCEPTION_VARIABLE} in the environment; one of them must be the path '
+            f'of {INCEPTION_FILE}, the weights of the FID Inception that pytorch-fid and '
+            'torch-fidelity publish, or of an .npz with the same arrays',
         )
     if image_shape[2] not in (1, 3):
-        raise InputError(f'data.channels: {image_shape[2]}; Inception takes grey or RGB images')
+        raise ArgumentError('channels', f'{image_shape[2]}; Inception takes grey or RGB images')
 
-    def run(params, pixels):
+    def apply(params, pixels):
         found = inception.Inception().apply({'params': params}, _as_rgb(pixels))
         # The Inception score is that of logits without their bias, as its first code had them.
         return found.features, found.logits_unbiased
 
-    return read_inception(pathlib.Path(path)), run, inception.GRAPH
+    params = read_inception(pathlib.Path(path))
+    return Network('inception', params, apply, inception.GRAPH, has_own_names=True)
 
 
-def _as_rgb(pixels):
+def _as_rgb(pixels: Pixels) -> Pixels:
     return jnp.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
 
 def read_inception(path: pathlib.Path) -> dict:
     """The parameters in a file of PyTorch, whose checksum must be the known one, or in an .npz with
-    the same names; raises InputError if they are something else."""
-    field = 'eval.inception_weights'
+    the same names; raises ArgumentError if they are something else."""
     if not path.is_file():
-        raise InputError(f'{field}: {path}: there is no such file')
+        raise ArgumentError('inception_weights', f'{path}: there is no such file')
     try:
         return inception.from_torch(_read_npz(path) if path.suffix == '.npz' else _read_pth(path))
     except (InputError, *torch_zip.BROKEN) as error:
-        raise InputError(f'{field}: {path}: {error}') from error
+        raise ArgumentError('inception_weights', f'{path}: {error}') from error
 
 
 def _read_npz(path):
@@ -133,6 +130,3 @@ def _read_pth(path):
             f'{INCEPTION_SHA256}: it is another file, or damaged'
         )
     return (torch_legacy if torch_legacy.is_torch_legacy(path) else torch_zip).load(path)
-
-
-EXTRACTORS = {'classifier': _classifier, 'inception': _inception}

@@ -1,4 +1,5 @@
-"""How good samples are: their features against those of data, by the measures of evaluation.py.
+"""How good samples are: their features against those of data, by the measures of
+distances.py.
 
 The floor is what another split of the data gets in place of as many samples: sampling cannot be
 better. Features are computed once, and kept in files whose names hold a fingerprint of images,
@@ -15,15 +16,16 @@ from typing import NamedTuple
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float, UInt8
-from ml_collections import ConfigDict
+from jaxtyping import Float
 
-from choices import InputError, choose
+from choices import ArgumentError, choose
 from datasets import batching, loading
 from devices import processes, sharding
-from evaluation import distances, extractors
+from evaluation import distances
 from evaluation.distances import Moments
 from evaluation.extractors import Extractor
+from evaluation.quantities import HIGHER, LOWER, Quantity
+from shapes import HostPixels
 from storage import resumable
 
 FINGERPRINTED = 4096  # images of a data set, evenly spread, that are looked at
@@ -31,11 +33,9 @@ FEWEST = 10  # images of a set
 # One more split of the Inception score for each so many images, up to 10.
 IMAGES_OF_A_SPLIT = 5000
 
-# Names of the Frechet distance, the kernel distance and the score of logits; the others follow.
-LABELS = {
-    'classifier': ('fd_classifier', 'kd_classifier', 'score_classifier'),
-    'inception': ('fid', 'kid', 'inception_score'),
-}
+# Names of the Frechet distance, the kernel distance and the score of logits; those by Inception
+# have names of their own.
+NAMES, OWN_NAMES = ('fd', 'kd', 'score'), ('fid', 'kid', 'inception_score')
 
 
 class FeatureSet(NamedTuple):
@@ -60,30 +60,30 @@ class Quality:
     cache_dir: pathlib.Path
     mesh: Mesh
 
-    def of_samples(
-        self, name: str, pixels: UInt8[np.ndarray, 'n h w c'], directory: pathlib.Path
-    ) -> dict[str, float]:
-        """Measures by every network, named `{name}_{measure}`; features are kept in `directory`."""
+    def of_samples(self, name: str, pixels: HostPixels, directory: pathlib.Path) -> list[Quantity]:
+        """Measures of samples by every network; features are kept in `directory`."""
         data = loading.from_arrays(pixels)
         return self._compare(name, lambda by: self._cached(by, data, len(data), name, directory))
 
-    def floor(self, num: int) -> dict[str, float]:
-        """The same of the first images of the other split."""
+    def floor(self, num: int) -> list[Quantity]:
+        """Measures of the first images of the other split."""
         data = dataclasses.replace(self.other, length=min(num, len(self.other)))
         name, directory = self.other_name, self.cache_dir
         return self._compare(name, lambda by: self._cached(by, data, len(data), name, directory))
 
-    def _compare(self, name, extract):
-        found = {}
+    def _compare(self, name: str, extract: Callable[[Extractor], FeatureSet]) -> list[Quantity]:
+        found = []
         for by in self.networks:
             reference = self._cached(
                 by, self.reference, self.max_features, 'reference', self.cache_dir
             )
-            measured = compare(by.name, extract(by), reference, self.max_features, self.extrapolate)
-            found |= {f'{name}_{measure}': value for measure, value in measured.items()}
+            measured = compare(by, extract(by), reference, self.max_features, self.extrapolate)
+            found += [quantity._replace(of=name) for quantity in measured]
         return found
 
-    def _cached(self, by, data, keep, name, directory):
+    def _cached(
+        self, by: Extractor, data: loading.Images, keep: int, name: str, directory: pathlib.Path
+    ) -> FeatureSet:
         path = directory / f'{by.name}_{fingerprint(by, data, keep)[:16]}.npz'
         if whole := processes.from_first(lambda: resumable.load(path)):
             return from_arrays(whole)
@@ -96,37 +96,41 @@ class Quality:
 
 
 def create(
-    fields: ConfigDict,
-    num_samples: int,
+    networks: list[Extractor],
     load: Callable[[str], loading.Images],
-    image_shape: tuple[int, int, int],
+    num_samples: int,
+    *,
+    reference: str,
+    batch_size: int,
+    max_features: int,
+    extrapolate: bool,
     cache_dir: pathlib.Path,
     mesh: Mesh,
 ) -> Quality:
-    """What config.eval asks for; `load` gives the images of a split.
+    """Compares samples with the split `reference`, of which `load` gives the images.
 
-    Raises InputError for fields that cannot be used, and for sets that are too small to compare.
+    Raises ArgumentError for a split that does not exist, and for sets that are too small to
+    compare.
     """
-    other_name = choose(OTHER_SPLITS, fields.reference, 'eval.reference')
-    networks = [extractors.create(name, fields, image_shape, mesh) for name in fields.quality]
-    reference, other = load(fields.reference), load(other_name)
-    for field, num in (
-        ('eval.num_samples', num_samples),
-        ('eval.max_features', fields.max_features),
-        (f'data.source: images of the {fields.reference} split', len(reference)),
-        (f'data.source: images of the {other_name} split', len(other)),
+    other_name = choose(OTHER_SPLITS, reference, 'reference')
+    images, other = load(reference), load(other_name)
+    for argument, what, num in (
+        ('num_samples', '', num_samples),
+        ('max_features', '', max_features),
+        ('source', f'images of the {reference} split: ', len(images)),
+        ('source', f'images of the {other_name} split: ', len(other)),
     ):
         if num < FEWEST:
-            raise InputError(f'{field}: {num}; eval.quality needs at least {FEWEST}')
+            raise ArgumentError(argument, f'{what}{num}; eval.quality needs at least {FEWEST}')
     return Quality(
         networks=networks,
-        reference=reference,
+        reference=images,
         other=other,
         other_name=other_name,
-        batch_size=fields.batch_size,
-        max_features=fields.max_features,
-        extrapolate=fields.extrapolate,
-        cache_dir=pathlib.Path(fields.cache_dir or cache_dir),
+        batch_size=batch_size,
+        max_features=max_features,
+        extrapolate=extrapolate,
+        cache_dir=cache_dir,
         mesh=mesh,
     )
 
@@ -171,31 +175,34 @@ def _features(by, pixels, num, mesh):
 
 
 def compare(
-    name: str, samples: FeatureSet, reference: FeatureSet, max_features: int, extrapolate: bool
-) -> dict[str, float]:
-    """All measures, labelled with the network."""
-    frechet, kernel, score = LABELS[name]
+    by: Extractor, samples: FeatureSet, reference: FeatureSet, max_features: int, extrapolate: bool
+) -> list[Quantity]:
+    """All measures by one network."""
+    frechet, kernel, score = OWN_NAMES if by.has_own_names else NAMES
+    label = None if by.has_own_names else by.name
     gaussian = distances.gaussian(reference.moments)
     kernel_distance = distances.kernel_distance(samples.features, reference.features)
     splits = min(10, 1 + len(samples.logits) // IMAGES_OF_A_SPLIT)
     scores = distances.inception_score(samples.logits, splits)
-    found = {
-        f'{frechet}': distances.frechet_distance(distances.fit(samples.features), gaussian),
-        f'{frechet}_images': samples.moments.count,
-        f'{kernel}': kernel_distance.value,
-        f'{kernel}_standard_error': kernel_distance.standard_error,
-        f'{score}': scores.value,
-    }
-    if splits > 1:
-        found[f'{score}_standard_error'] = scores.standard_error
+    distance = distances.frechet_distance(distances.fit(samples.features), gaussian)
+    score_error = scores.standard_error if splits > 1 else None
+    found = [
+        Quantity(frechet, distance, better=LOWER, by=label),
+        Quantity(f'{frechet}_images', samples.moments.count, by=label),
+        Quantity(kernel, kernel_distance.value, kernel_distance.standard_error, LOWER, by=label),
+        Quantity(score, scores.value, score_error, HIGHER, by=label),
+    ]
     if extrapolate:
         line = distances.extrapolated_frechet_distance(samples.features, gaussian)
-        found |= {
-            f'{frechet}_infinity': line.at_infinity,
-            f'{frechet}_bias': line.slope / samples.moments.count,
-        }
+        bias = line.slope / samples.moments.count
+        found += [
+            Quantity(f'{frechet}_infinity', line.at_infinity, better=LOWER, by=label),
+            Quantity(f'{frechet}_bias', bias, by=label),
+        ]
     near = distances.neighbours(reference.features, samples.features[:max_features])
-    return found | {f'{measure}_{name}': value for measure, value in near._asdict().items()}
+    return found + [
+        Quantity(name, value, better=HIGHER, by=by.name) for name, value in near._asdict().items()
+    ]
 
 
 # Files

@@ -1,73 +1,60 @@
 """Classifiers that this project has trained, from their workdirs: for guidance, for features."""
 
-import json
 import pathlib
-from typing import Any
 
 import jax
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-import training
 from choices import InputError
+from configs import base
 from devices import sharding
-from experiments.experiment import Classifier, create_experiment, create_optimizer
+from experiments import programs
+from experiments.classification import Classification
+from experiments.classifier import Classifier
+from shapes import ImageShape
+from storage import workdirs
 from storage.checkpoints import Checkpoints
+from training import Params
 
 
 def load(
-    field: str,
-    workdir: pathlib.Path,
-    image_shape: tuple[int, int, int],
-    centered: bool | None = None,
-) -> tuple[Classifier, Any]:
+    field: str, workdir: pathlib.Path, image_shape: ImageShape, centered: bool | None = None
+) -> tuple[Classifier, Params]:
     """The classifier of a workdir, and the averaged parameters of its newest checkpoint.
 
     Raises InputError, which begins with `field`, if there is none for images of this shape, scaled
     as `centered` says if that matters.
     """
-    path = workdir / 'config.json'
-    if not path.exists():
+    values = workdirs.read_config(workdir)
+    if values is None:
         raise InputError(
             f'{field}: {workdir} has no config.json; train a classifier there first, as '
             'configs/ve/mnist_classifier.py says'
         )
-    config = ConfigDict(_with_tuples(json.loads(path.read_text())))
-    classifier = create_experiment(config)
-    if not isinstance(classifier, Classifier):
-        raise InputError(f'{field}: {workdir} has {config.model.name!r}, no classifier')
-    if classifier.image_shape != image_shape:
-        sizes = ['x'.join(map(str, shape)) for shape in (classifier.image_shape, image_shape)]
+    config = ConfigDict(base.completed(values))
+    if config.experiment != 'classifier':
+        raise InputError(f'{field}: {workdir} has a {config.experiment!r}, no classifier')
+    # Copied to all devices, so that every process has it whole.
+    mesh = sharding.create_mesh()
+    experiment = Classification(config, mesh)
+    found = experiment.model
+    if found.image_shape != image_shape:
+        sizes = ['x'.join(map(str, shape)) for shape in (found.image_shape, image_shape)]
         raise InputError(
             f'{field}: {workdir} classifies images of {sizes[0]}, and those of this config have '
             f'{sizes[1]}'
         )
-    if centered not in (None, classifier.centered):
+    if centered not in (None, found.format.centered):
         raise InputError(
-            f'{field}: centered {classifier.centered} in {workdir}, and {centered} here'
+            f'{field}: centered {found.format.centered} in {workdir}, and {centered} here'
         )
-    return classifier, _restored(field, config, workdir, classifier)
+    return found, _restored(field, workdir, experiment, mesh)
 
 
-def _with_tuples(tree: Any) -> Any:
-    """A config as JSON has it, with tuples for lists."""
-    if isinstance(tree, dict):
-        return {name: _with_tuples(value) for name, value in tree.items()}
-    return tuple(map(_with_tuples, tree)) if isinstance(tree, list) else tree
-
-
-def _restored(field: str, config: ConfigDict, workdir: pathlib.Path, classifier: Classifier) -> Any:
-    # Copied to all devices, so that every process has it whole.
-    mesh = sharding.create_mesh()
-    abstract = sharding.laid_out(
-        mesh,
-        jax.eval_shape(
-            lambda key: training.create_state(
-                classifier.init_params(key), create_optimizer(config)
-            ),
-            jax.eval_shape(jax.random.key, 0),
-        ),
-    )
+def _restored(field: str, workdir: pathlib.Path, experiment: Classification, mesh: Mesh) -> Params:
+    abstract = programs.abstract_state(experiment, mesh)
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         if not checkpoints.steps():
             raise InputError(f'{field}: {workdir} has no checkpoint yet')
-        return jax.device_get(checkpoints.restore(abstract).ema_params)
+        return jax.device_get(checkpoints.restore(abstract).evaluated)

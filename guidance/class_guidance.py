@@ -8,34 +8,33 @@ A classifier of noisy images knows the last term (classification.py), or the net
 from collections.abc import Callable
 
 import jax
-from jaxtyping import Array, Float
 
-from parameterization import ScoreFn
-from sde_lib import State
+from parameterization import Process
+from shapes import PerImage, State
 
-LogProb = Callable[[State, Float[Array, 'batch']], Float[Array, 'batch']]
+LogProb = Callable[[State, PerImage], PerImage]
 
 
-def classifier_guidance(score_fn: ScoreFn, log_prob_fn: LogProb, scale: float = 1.0) -> ScoreFn:
+def classifier_guidance(process: Process, log_prob: LogProb, scale: float = 1.0) -> Process:
     """grad log p(x_t) + scale grad log p(y | x_t) (Song et al. 2021, eq. 14; Dhariwal & Nichol
-    2021).
+    2021), from `log_prob(x, t)` = log p(y | x_t) in nats.
 
     Exact at a scale of 1; above it, images are more typical of the class, and less varied.
     """
 
-    def guided(x, t):
-        return score_fn(x, t) + scale * jax.grad(lambda x: log_prob_fn(x, t).sum())(x)
+    def score(x, t):
+        return process.score(x, t) + scale * jax.grad(lambda x: log_prob(x, t).sum())(x)
 
-    return guided
+    return process.with_score(score)
 
 
-def classifier_free_guidance(conditional: ScoreFn, marginal: ScoreFn, scale: float) -> ScoreFn:
+def classifier_free_guidance(conditional: Process, marginal: Process, scale: float) -> Process:
     """The score of p(x_t | y) at a scale of 1, and above it further away from that of p(x_t) (Ho &
     Salimans 2022, eq. 6, with w = scale - 1). Two evaluations.
     """
 
-    def guided(x, t):
-        score = marginal(x, t)
-        return score + scale * (conditional(x, t) - score)
+    def score(x, t):
+        of_all = marginal.score(x, t)
+        return of_all + scale * (conditional.score(x, t) - of_all)
 
-    return guided
+    return conditional.with_score(score)

@@ -15,14 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from sde_lib import State, expand
+from sde_lib import expand
+from shapes import Measured, State
 
 # Singular values of A below this share of the largest are taken for zero: what they lose cannot be
 # told from rounding errors in float32.
 RELATIVE_RANK = 1e-3
 
 
-def _same(y: State) -> State:
+def _same(y: Measured) -> Measured:
     return y
 
 
@@ -34,14 +35,14 @@ class Measurement:
     and `from_basis` U. `show` makes of a measurement an image to look at.
     """
 
-    measure: Callable[[State], State]
-    adjoint: Callable[[State], State]
+    measure: Callable[[State], Measured]
+    adjoint: Callable[[Measured], State]
     gram: float | np.ndarray = 1.0
-    to_basis: Callable[[State], State] = _same
-    from_basis: Callable[[State], State] = _same
-    show: Callable[[State], State] | None = None
+    to_basis: Callable[[Measured], Measured] = _same
+    from_basis: Callable[[Measured], Measured] = _same
+    show: Callable[[Measured], State] | None = None
 
-    def solve(self, y: State, gain: Array | float, noise: Array | float) -> State:
+    def solve(self, y: Measured, gain: Array | float, noise: Array | float) -> Measured:
         """(gain A A^T + noise I)^-1 y on the range of A, 0 beside it; `gain` may be [batch]."""
         gram = np.asarray(self.gram, np.float32)
         in_range = gram > RELATIVE_RANK**2 * gram.max()
@@ -50,11 +51,11 @@ class Measurement:
         solved = jnp.where(in_range, coefficients / jnp.where(in_range, denominator, 1.0), 0.0)
         return self.from_basis(solved)
 
-    def pseudo_inverse(self, y: State) -> State:
+    def pseudo_inverse(self, y: Measured) -> State:
         """A^+ y: of all images with this measurement (or the nearest to it), the smallest."""
         return self.adjoint(self.solve(y, 1.0, 0.0))
 
-    def picture(self, y: State) -> State:
+    def picture(self, y: Measured) -> State:
         """A measurement as an image."""
         return self.pseudo_inverse(y) if self.show is None else self.show(y)
 

@@ -150,7 +150,7 @@ def _convolve_turned(y, w, *, padding):
 
 
 def _spread(y, w, *, padding):
-    """The same as a product, if `w` is so large that turning it takes long.
+    """`input_gradient` as a product, if `w` is so large that turning it takes long.
 
     It has what each pixel of `y` gives to its window of `x`, whose overlaps are then added up.
     """
@@ -189,7 +189,7 @@ def _correlate(x, y, *, padding):
 
 
 def _correlate_in_parts(x, y, *, padding, shards=1):
-    """The same, as a sum of plain convolutions whose kernels (images of `y`) fit the cache.
+    """`weight_gradient` as a sum of plain convolutions whose kernels (images of `y`) fit the cache.
 
     Parts are multiples of `shards`, if the batch is: then each device has its share of every part.
     """
@@ -222,7 +222,7 @@ def _correlate_in_parts(x, y, *, padding, shards=1):
 
 
 def _correlate_by_size(x, y, *, padding, shards=1):
-    """The same by the faster way: in parts, or, if `w` is large, as a product with all windows."""
+    """`weight_gradient` by the faster way: in parts, or, for a large `w`, as one product."""
     sizes = zip(x.shape[1:3], y.shape[1:3], padding, strict=True)
     shape = *(n + sum(pads) - m + 1 for n, m, pads in sizes), x.shape[3], y.shape[3]
     if not _is_large(math.prod(shape), shape[:2], y):

@@ -7,12 +7,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
-from choices import choose
+from choices import check_options, option
 from models import blocks
 from models.convolution import Image
 from models.layers import (
     ACTIVATIONS,
-    DTYPES,
     NIN,
     Activation,
     Labels,
@@ -62,11 +61,10 @@ class DDPM(UNet):
     SMLD level. With `train`, dropout needs a key: `rngs={'dropout': key}`.
     """
 
-    normalization: str = 'GroupNorm'  # InstanceNorm | InstanceNorm++ | VarianceNorm | GroupNorm
+    normalization: str = option('GroupNorm', 'what features are normalised by', NORMALIZATIONS)
 
     def __post_init__(self):
-        for field, known in CHOICES.items():
-            choose(known, getattr(self, field), f'model.{field}')
+        check_options(self)
         super().__post_init__()
 
     @nn.compact
@@ -106,6 +104,3 @@ class DDPM(UNet):
     @property
     def _norm(self):
         return functools.partial(NORMALIZATIONS[self.normalization], dtype=self.dtype)
-
-
-CHOICES = {'nonlinearity': ACTIVATIONS, 'normalization': NORMALIZATIONS, 'dtype': DTYPES}

@@ -28,6 +28,8 @@ CLASSES = 1008
 NORM_EPS = 1e-3
 
 Activations = Float[Array, 'batch height width channels']
+# Of another size and with other channels.
+Resized = Float[Array, 'batch _ _ _']
 # (name, features, kernel) of a convolution that keeps height and width.
 Layer = tuple[str, int, int | tuple[int, int]]
 
@@ -86,36 +88,36 @@ def _weights(old: int, new: int) -> np.ndarray:
 # Layers
 
 
-def conv(x: Activations, layer: Layer, stride: int = 1, padding: str = 'SAME') -> Activations:
+def conv(x: Activations, layer: Layer, stride: int = 1, padding: str = 'SAME') -> Resized:
     """Convolution, batch norm and ReLU."""
     name, features, kernel = layer
     kernel = (kernel, kernel) if isinstance(kernel, int) else kernel
     return nn.relu(nn.Conv(features, kernel, stride, padding, precision='highest', name=name)(x))
 
 
-def chain(x: Activations, *layers: Layer) -> Activations:
+def chain(x: Activations, *layers: Layer) -> Resized:
     """Convolutions one after another."""
     for layer in layers:
         x = conv(x, layer)
     return x
 
 
-def average_pool(x: Activations) -> Activations:
+def average_pool(x: Activations) -> Resized:
     """Means over 3x3 pixels, of those inside the image."""
     return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
 
 
-def max_pool(x: Activations) -> Activations:
+def max_pool(x: Activations) -> Resized:
     """Maxima over 3x3 pixels."""
     return nn.max_pool(x, (3, 3), padding='SAME')
 
 
-def halving_max_pool(x: Activations) -> Activations:
+def halving_max_pool(x: Activations) -> Resized:
     """Maxima over every second 3x3 pixels."""
     return nn.max_pool(x, (3, 3), (2, 2))
 
 
-def join(*branches: Activations) -> Activations:
+def join(*branches: Resized) -> Resized:
     """The features of all branches."""
     return jnp.concatenate(branches, -1)
 
@@ -126,7 +128,7 @@ class MixedA(nn.Module):
     pool_features: int
 
     @nn.compact
-    def __call__(self, x: Activations) -> Activations:
+    def __call__(self, x: Activations) -> Resized:
         return join(
             conv(x, ('branch1x1', 64, 1)),
             chain(x, ('branch5x5_1', 48, 1), ('branch5x5_2', 64, 5)),
@@ -144,7 +146,7 @@ class HalvingB(nn.Module):
     """To half the size."""
 
     @nn.compact
-    def __call__(self, x: Activations) -> Activations:
+    def __call__(self, x: Activations) -> Resized:
         h = chain(x, ('branch3x3dbl_1', 64, 1), ('branch3x3dbl_2', 96, 3))
         return join(
             conv(x, ('branch3x3', 384, 3), 2, 'VALID'),
@@ -159,7 +161,7 @@ class MixedC(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Activations) -> Activations:
+    def __call__(self, x: Activations) -> Resized:
         n = self.features
         return join(
             conv(x, ('branch1x1', 192, 1)),
@@ -185,7 +187,7 @@ class HalvingD(nn.Module):
     """To half the size."""
 
     @nn.compact
-    def __call__(self, x: Activations) -> Activations:
+    def __call__(self, x: Activations) -> Resized:
         h = chain(
             x,
             ('branch7x7x3_1', 192, 1),
@@ -205,7 +207,7 @@ class MixedE(nn.Module):
     pool: Any
 
     @nn.compact
-    def __call__(self, x: Activations) -> Activations:
+    def __call__(self, x: Activations) -> Resized:
         h = conv(x, ('branch3x3_1', 384, 1))
         g = chain(x, ('branch3x3dbl_1', 448, 1), ('branch3x3dbl_2', 384, 3))
         return join(

@@ -7,6 +7,7 @@ layer computes in. Moments, softmax and embeddings are float32 at least, whateve
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from choices import InputError
+from choices import ArgumentError, Range, option
 from models.convolution import Image, conv2d
 
 Activation = Callable[[Array], Array]
@@ -52,9 +53,10 @@ class GroupNorm(nn.Module):
         num_groups = self.num_groups or min(channels // 4, 32)
         if num_groups == 0 or channels % num_groups:
             known = self.num_groups or '4, and of 32 from 128 on,'
-            raise InputError(
-                f'model.nf, model.ch_mult: {channels} channels do not divide into '
-                f'{num_groups or "any"} groups for GroupNorm; multiples of {known} do'
+            raise ArgumentError(
+                'channels',
+                f'{channels} channels do not divide into '
+                f'{num_groups or "any"} groups for GroupNorm; multiples of {known} do',
             )
         scale = self.param('scale', nn.initializers.ones, (channels,))
         bias = self.param('bias', nn.initializers.zeros, (channels,))
@@ -173,6 +175,23 @@ ACTIVATIONS: dict[str, Activation] = {
 
 # What layers compute in.
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+# What the numbers of the networks may be.
+WIDTH = Range(1, 2**14)
+FEW = Range(1, 64)
+POSITIVE = Range(0, without_low=True)
+
+
+def dtype_option() -> Any:
+    """The field `dtype` of every network."""
+    return option('float32', 'what is computed in; parameters are float32', DTYPES)
+
+
+def remat_option() -> Any:
+    """The field `remat` of every network."""
+    return option(
+        False, 'the gradient computes activations inside blocks again: less memory, more time'
+    )
 
 
 def recomputing(

@@ -7,6 +7,7 @@ variance of InstanceNorm++ is unbiased, and the third refine block has nf featur
 
 import functools
 
+from choices import option
 from models import resampling
 from models.normalization import ConditionalInstanceNorm2dPlus
 from models.refinenet import (
@@ -47,9 +48,6 @@ class CondRefineBlock(RefineBlock):
 class NCSN(RefineNet):
     """The network of `RefineNet`, four stages; `num_classes` is the number of noise levels."""
 
-    num_classes: int = 10
-    scale_by_sigma: bool = False
-
     stages = (
         Stage(1, 1, down=False),
         Stage(2, 1),
@@ -62,6 +60,12 @@ class NCSN(RefineNet):
         'bilinear': functools.partial(resampling.resize_bilinear, align_corners=True),
         'nearest_neighbor': resampling.resize_nearest,
     }
+
+    normalization: str = option('InstanceNorm++', 'what features are normalised by', normalizations)
+    scale_by_sigma: bool = option(False, 'the output is divided by sigma')
+
+    # Not for users: an experiment fills this.
+    num_classes: int = 10
 
     def _conditions(self, labels):
         return (labels,)

@@ -8,14 +8,15 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
-from choices import InputError, choose
+from choices import ArgumentError, OneOf, Range, check_options, option
 from models import blocks
 from models.convolution import Image
 from models.layers import (
     ACTIVATIONS,
-    DTYPES,
+    FEW,
+    POSITIVE,
     GaussianFourierProjection,
     GroupNorm,
     Labels,
@@ -30,6 +31,8 @@ from models.unet import UNet
 
 Classes = Int[Array, 'batch']
 
+BLOCKS = {'ddpm': blocks.ResnetBlockDDPMpp, 'biggan': blocks.ResnetBlockBigGANpp}
+
 
 class NCSNpp(UNet):
     """The network: `model.apply({'params': params}, x, labels)` is a float32 image for each of `x`.
@@ -39,29 +42,54 @@ class NCSNpp(UNet):
     With `train`, dropout needs a key: `rngs={'dropout': key}`.
     """
 
-    num_res_blocks: int = 4
-    fir: bool = False  # resample by fir_kernel; otherwise by repeating and averaging
-    fir_kernel: tuple[int | float, ...] = (1, 3, 3, 1)
-    skip_rescale: bool = True  # residual sums are over sqrt(2)
-    resblock_type: str = 'biggan'  # ddpm | biggan: the size changes between | inside blocks
-    progressive: str = 'none'  # none | output_skip | residual
-    progressive_input: str = 'none'  # none | input_skip | residual
-    progressive_combine: str = 'sum'  # sum | cat: how input_skip joins
-    embedding_type: str = 'positional'  # fourier | positional
-    fourier_scale: float = 16.0  # standard deviation of the frequencies of 'fourier'
-    init_scale: float = 0.0  # of the last layer of blocks and of the output
-    num_classes: int = 0
+    num_res_blocks: int = option(
+        4, 'blocks of a level on the way down; one more on the way up', FEW
+    )
+    fir: bool = option(False, 'resample by fir_kernel; otherwise by repeating and averaging')
+    fir_kernel: tuple[float, ...] = option(
+        (1.0, 3.0, 3.0, 1.0), 'filter of fir, in one dimension', POSITIVE, length=Range(0, 64)
+    )
+    skip_rescale: bool = option(True, 'residual sums are divided by sqrt(2)')
+    resblock_type: str = option(
+        'biggan', 'blocks: with ddpm the size changes between them, with biggan inside', BLOCKS
+    )
+    progressive: str = option(
+        'none',
+        'what is collected on the way up: an image (output_skip) or features (residual)',
+        OneOf(('none', 'output_skip', 'residual')),
+    )
+    progressive_input: str = option(
+        'none',
+        'how the image enters on the way down: as it is (input_skip) or as features (residual)',
+        OneOf(('none', 'input_skip', 'residual')),
+    )
+    progressive_combine: str = option('sum', 'how input_skip joins', OneOf(('sum', 'cat')))
+    embedding_type: str = option(
+        'positional', 'how the noise level is embedded', OneOf(('fourier', 'positional'))
+    )
+    fourier_scale: float = option(
+        16.0, 'standard deviation of the frequencies of fourier', POSITIVE
+    )
+    init_scale: float = option(
+        0.0, 'of the first values of the last layer of blocks and of the output', Range(0)
+    )
+    num_classes: int = option(
+        0,
+        'classes of the labels that the network is given; 0: it is given none',
+        Range(0, 10**6),
+    )
+
+    # Not for users: an experiment fills this.
     out_channels: int = 0  # of the output; 0: as many as the input has
 
     def __post_init__(self):
-        for field, known in CHOICES.items():
-            choose(known, getattr(self, field), f'model.{field}')
+        check_options(self)
         super().__post_init__()
 
     @nn.compact
     def __call__(
         self, x: Image, labels: Labels, classes: Classes | None = None, train: bool = False
-    ) -> Image:
+    ) -> Float[Array, 'batch height width features']:
         levels = self.plan(*x.shape[1:3])
         temb = self._embed(labels, classes)
         skips = self._down(levels, x if self.centered else 2 * x - 1, temb, train)
@@ -114,7 +142,7 @@ class NCSNpp(UNet):
     def _embed(self, labels, classes):
         """The embedding of noise level and class; None if the network sees neither."""
         if classes is not None and not self.num_classes:
-            raise InputError('num_classes: classes are given, and the network knows of none')
+            raise ArgumentError('num_classes', 'classes are given, and the network knows of none')
         temb = self._embed_noise(labels)
         if not self.num_classes:
             return temb
@@ -168,16 +196,3 @@ class NCSNpp(UNet):
     @property
     def _fir(self):
         return self.fir_kernel if self.fir else None
-
-
-BLOCKS = {'ddpm': blocks.ResnetBlockDDPMpp, 'biggan': blocks.ResnetBlockBigGANpp}
-
-CHOICES = {
-    'resblock_type': BLOCKS,
-    'progressive': dict.fromkeys(('none', 'output_skip', 'residual')),
-    'progressive_input': dict.fromkeys(('none', 'input_skip', 'residual')),
-    'progressive_combine': dict.fromkeys(('sum', 'cat')),
-    'embedding_type': dict.fromkeys(('fourier', 'positional')),
-    'nonlinearity': ACTIVATIONS,
-    'dtype': DTYPES,
-}

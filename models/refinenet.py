@@ -21,10 +21,19 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from choices import InputError, choose
+from choices import ArgumentError, check_options, option
 from models import resampling
 from models.convolution import Conv, Image, conv2d, dilated_conv2d
-from models.layers import ACTIVATIONS, DTYPES, Activation, Labels, level_sigmas, recomputing
+from models.layers import (
+    ACTIVATIONS,
+    WIDTH,
+    Activation,
+    Labels,
+    dtype_option,
+    level_sigmas,
+    recomputing,
+    remat_option,
+)
 from models.normalization import NORMALIZATIONS
 
 Norm = Callable[..., nn.Module]
@@ -175,20 +184,6 @@ class RefineNet(nn.Module):
     `labels` are indices of SMLD levels. There is no dropout; `train` is what other networks have.
     """
 
-    nf: int = 128  # features of the first stage
-    nonlinearity: str = 'elu'  # elu | relu | lrelu | swish
-    normalization: str = 'InstanceNorm++'  # or one more of NORMALIZATIONS
-    interpolation: str = 'bilinear'  # bilinear | nearest_neighbor: to the larger of two sizes
-    centered: bool = True  # images come in [-1, 1]; otherwise in [0, 1], and are mapped here
-    scale_by_sigma: bool = True  # the output is over sigma, which falls geometrically ...
-    sigma_min: float = 0.01  # ... to sigma_min at label num_scales - 1
-    sigma_max: float = 50.0  # ... from sigma_max at label 0 ...
-    num_scales: int = 1000
-    dtype: str = 'float32'  # float32 | bfloat16: of computation; parameters are float32
-    remat: bool = False  # the gradient computes activations inside blocks again: less memory
-
-    integer_labels = True  # labels are levels of a chain
-
     # What differs between the NCSNs.
     stages = ()  # of `Stage`, finest first
     blocks = (ResidualBlock, RefineBlock)
@@ -198,20 +193,36 @@ class RefineNet(nn.Module):
         'nearest_neighbor': resampling.resize_nearest,
     }
 
+    nf: int = option(128, 'features of the first stage', WIDTH)
+    nonlinearity: str = option('elu', 'activation', ACTIVATIONS)
+    normalization: str = option('InstanceNorm++', 'what features are normalised by', normalizations)
+    interpolation: str = option(
+        'bilinear', 'how the smaller of two outputs is brought to the larger size', interpolations
+    )
+    scale_by_sigma: bool = option(True, 'the output is divided by sigma')
+    dtype: str = dtype_option()
+    remat: bool = remat_option()
+
+    # Not for users: an experiment fills these from its data and its SDE.
+    centered: bool = True  # images come in [-1, 1]; otherwise in [0, 1], and are mapped here
+    sigma_min: float = 0.01  # sigma falls geometrically to sigma_min at label num_scales - 1 ...
+    sigma_max: float = 50.0  # ... from sigma_max at label 0
+    num_scales: int = 1000
+
+    integer_labels = True  # labels are levels of a chain
+
     def __post_init__(self):
-        known = {'normalization': self.normalizations, 'interpolation': self.interpolations}
-        known |= {'nonlinearity': ACTIVATIONS, 'dtype': DTYPES}
-        for field in known:
-            choose(known[field], getattr(self, field), f'model.{field}')
+        check_options(self)
         super().__post_init__()
 
     def plan(self, height: int, width: int) -> tuple[Stage, ...]:
-        """The stages, finest first; raises InputError for sizes that they cannot halve."""
+        """The stages, finest first; raises ArgumentError for sizes that they cannot halve."""
         multiple = 2 ** sum(stage.down and stage.dilation == 1 for stage in self.stages)
         if height % multiple or width % multiple:
-            raise InputError(
-                f'data.image_size: this network needs height and width to be multiples of '
-                f'{multiple}, and images are {height}x{width}'
+            raise ArgumentError(
+                'image_size',
+                f'this network needs height and width to be multiples of {multiple}, and images '
+                f'are {height}x{width}',
             )
         return self.stages
 

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from choices import InputError
+from choices import ArgumentError, Range, option
 from models.convolution import Conv
-from models.layers import initializer
+from models.layers import ACTIVATIONS, FEW, WIDTH, dtype_option, initializer, remat_option
 
 
 class Level(NamedTuple):
@@ -36,41 +36,52 @@ class UNet(nn.Module):
     the size; and, if an image goes along with the features, `_join_input` and `_join_output`.
     """
 
-    nf: int = 128  # features of the first level
-    ch_mult: tuple[int, ...] = (1, 2, 2, 2)  # features of every level, in units of nf
-    num_res_blocks: int = 2  # blocks of a level on the way down; one more on the way up
-    attn_resolutions: tuple[int, ...] = (16,)  # heights of the levels with attention
-    dropout: float = 0.1
-    resamp_with_conv: bool = True  # changes of size are convolutions, otherwise without parameters
-    conditional: bool = True  # whether the network sees the noise level
-    nonlinearity: str = 'swish'  # elu | relu | lrelu | swish
+    nf: int = option(128, 'features of the first level', WIDTH)
+    ch_mult: tuple[int, ...] = option(
+        (1, 2, 2, 2), 'features of every level, in units of nf', FEW, length=Range(1, 14)
+    )
+    num_res_blocks: int = option(
+        2, 'blocks of a level on the way down; one more on the way up', FEW
+    )
+    attn_resolutions: tuple[int, ...] = option((16,), 'heights of the levels with attention', WIDTH)
+    dropout: float = option(
+        0.1, 'share of activations that training sets to 0', Range(0, 1, without_high=True)
+    )
+    resamp_with_conv: bool = option(
+        True, 'changes of size are convolutions; otherwise they have no parameters'
+    )
+    conditional: bool = option(True, 'the network sees the noise level')
+    nonlinearity: str = option('swish', 'activation', ACTIVATIONS)
+    scale_by_sigma: bool = option(False, 'the output is divided by sigma')
+    dtype: str = dtype_option()
+    remat: bool = remat_option()
+
+    # Not for users: an experiment fills these from its data and its SDE.
     centered: bool = True  # images come in [-1, 1]; otherwise in [0, 1], and are mapped here
-    scale_by_sigma: bool = False  # the output is over sigma
     sigma_min: float = 0.01  # for labels that are levels, sigma falls geometrically ...
     sigma_max: float = 50.0  # ... from sigma_max at label 0 ...
     num_scales: int = 1000  # ... to sigma_min at label num_scales - 1
-    dtype: str = 'float32'  # float32 | bfloat16: of computation; parameters are float32
-    remat: bool = False  # the gradient computes activations inside blocks again: less memory
 
     integer_labels = False  # any number is a label
 
     def plan(self, height: int, width: int) -> tuple[Level, ...]:
         """The levels for images of this size, finest first.
 
-        Raises InputError if sizes cannot be halved so often, or attention would be nowhere.
+        Raises ArgumentError if sizes cannot be halved so often, or attention would be nowhere.
         """
         last = len(self.ch_mult) - 1
         if height % 2**last or width % 2**last:
-            raise InputError(
-                f'model.ch_mult: {last + 1} levels need height and width to be multiples of '
-                f'{2**last}, and images are {height}x{width}'
+            raise ArgumentError(
+                'ch_mult',
+                f'{last + 1} levels need height and width to be multiples of {2**last}, and images '
+                f'are {height}x{width}',
             )
         sides = [height >> i for i in range(last + 1)]
         for side in self.attn_resolutions:
             if side not in sides:
-                raise InputError(
-                    f'model.attn_resolutions: no level has {side} rows; of images of {height}x'
-                    f'{width}, levels have {sides}'
+                raise ArgumentError(
+                    'attn_resolutions',
+                    f'no level has {side} rows; of images of {height}x{width}, levels have {sides}',
                 )
         return tuple(
             Level(

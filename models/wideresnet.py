@@ -16,9 +16,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, DTypeLike, Float
 
-from choices import InputError, choose
+from choices import ArgumentError, Range, check_options, option
 from models.convolution import Conv, Image, conv2d, conv2d_stride2
-from models.layers import DTYPES, GaussianFourierProjection, GroupNorm, recomputing, swish
+from models.layers import (
+    DTYPES,
+    FEW,
+    POSITIVE,
+    WIDTH,
+    GaussianFourierProjection,
+    GroupNorm,
+    dtype_option,
+    recomputing,
+    remat_option,
+    swish,
+)
 from models.resampling import naive_downsample_2d
 
 Sigmas = Float[Array, 'batch']
@@ -26,7 +37,6 @@ Embedding = Float[Array, 'batch embedding']
 Logits = Float[Array, 'batch classes']
 
 STEM_FEATURES = 16
-POSITIVE = ('blocks_per_group', 'channel_multiplier', 'num_classes', 'embedding_size')
 HALVINGS = 2
 
 
@@ -38,29 +48,33 @@ class WideResnet(nn.Module):
     `channel_mean` and `channel_std`. There is no dropout; `train` is what other networks have.
     """
 
-    blocks_per_group: int = 4
-    channel_multiplier: int = 10
-    num_classes: int = 10
-    embedding_size: int = 128  # frequencies of log(sigma); the embedding has four times as many
-    fourier_scale: float = 16.0  # their standard deviation
-    channel_mean: tuple[float, ...] = ()  # one for each channel, in the range of `x`; (): 0
-    channel_std: tuple[float, ...] = ()  # (): 1
-    dtype: str = 'float32'  # float32 | bfloat16: of computation; parameters are float32
-    remat: bool = False  # the gradient computes activations inside blocks again: less memory
+    blocks_per_group: int = option(4, 'blocks of each of the three groups', FEW)
+    channel_multiplier: int = option(10, 'features of the groups, in units of 16, 32 and 64', FEW)
+    num_classes: int = option(10, 'classes that are told apart', Range(1, 10**6))
+    embedding_size: int = option(
+        128, 'frequencies of log(sigma); the embedding has four times as many', WIDTH
+    )
+    fourier_scale: float = option(16.0, 'standard deviation of these frequencies', POSITIVE)
+    channel_mean: tuple[float, ...] = option(
+        (), 'what is taken from each channel of images, in the range of the input; (): 0'
+    )
+    channel_std: tuple[float, ...] = option(
+        (), 'what each channel of images is divided by; (): 1', POSITIVE
+    )
+    dtype: str = dtype_option()
+    remat: bool = remat_option()
 
     def __post_init__(self):
-        choose(DTYPES, self.dtype, 'model.dtype')
-        for field in POSITIVE:
-            if getattr(self, field) < 1:
-                raise InputError(f'model.{field}: {getattr(self, field)}; at least 1 needed')
+        check_options(self)
         super().__post_init__()
 
     def plan(self, height: int, width: int) -> tuple[int, ...]:
-        """The features of the groups; raises InputError for images that they cannot halve."""
+        """The features of the groups; raises ArgumentError for images that they cannot halve."""
         if height % 2**HALVINGS or width % 2**HALVINGS:
-            raise InputError(
-                f'data.image_size: {height}x{width} cannot be halved {HALVINGS} times; '
-                f'multiples of {2**HALVINGS} can'
+            raise ArgumentError(
+                'image_size',
+                f'{height}x{width} cannot be halved {HALVINGS} times; multiples of {2**HALVINGS} '
+                'can',
             )
         return tuple(STEM_FEATURES * 2**i * self.channel_multiplier for i in range(HALVINGS + 1))
 

@@ -29,7 +29,7 @@ STYLE = {
 
 def training_curves(rows: Sequence[dict]) -> Any:
     """Training and test loss over steps, from the rows of a metrics.jsonl."""
-    axes = _axes()
+    axes, values = _axes(), []
     for name, style in (
         ('loss', {'color': ACCENT, 'alpha': 0.5}),
         ('test_loss', {'color': SECOND, 'marker': 'o', 'markersize': 3}),
@@ -37,7 +37,9 @@ def training_curves(rows: Sequence[dict]) -> Any:
         points = [(row['step'], row[name]) for row in rows if name in row]
         if points:
             axes.plot(*zip(*points, strict=True), label=name.replace('_', ' '), **style)
-    axes.set(xlabel='step', ylabel='loss', yscale='log')
+            values += [value for _, value in points]
+    # Losses of some objectives fall below 0.
+    axes.set(xlabel='step', ylabel='loss', yscale='log' if min(values, default=0) > 0 else 'linear')
     axes.legend()
     return axes.figure
 

@@ -16,21 +16,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from evaluation import quantities
+from evaluation.quantities import Quantity
 from reports import logs, plots
 from storage import files, workdirs
 
 NAME = 'report.html'
 STRIP_LENGTH = 4  # grids of samples over training
 LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'diffrax', 'orbax-checkpoint', 'numpy')
-# Numbers that are shown large, and over checkpoints if there are several.
+# Numbers that are shown large, and over checkpoints if there are several: their names, and what of.
 HEADLINES = {
     'test_loss': 'test loss',
     'bits_per_dim': 'bits/dim',
-    'accuracy_clean': 'accuracy, clean',
-    'pc_fd_classifier': 'fd_classifier, PC',
-    'ode_fd_classifier': 'fd_classifier, ODE',
-    'pc_fid': 'FID, PC',
-    'ode_fid': 'FID, ODE',
+    'accuracy': 'accuracy',
+    'fd': 'Frechet distance',
+    'fid': 'FID',
 }
 STYLE = """
 :root { color-scheme: light; --ink: #26323a; --soft: #65727b; --line: #dfe4e8; --accent: #1f6f8b }
@@ -81,53 +81,71 @@ def page(workdir: pathlib.Path) -> str:
     """The whole document."""
     config = json.loads((workdir / 'config.json').read_text())
     found = evaluations(workdir)
-    newest = found[max(found)] if found else {}
-    title = f'{config["model"]["name"]}, {config["sde"]["name"]} SDE, {config["data"]["source"]}'
+    step = max(found, default=None)
+    newest = found.get(step, [])
+    directory = workdir / 'eval' / str(step)
+    title, below = headings(config)
     sections = (
-        numbers(newest),
+        numbers(step, newest),
         training(workdir),
-        samples(workdir, newest),
+        samples(directory, newest),
         comparison(newest),
-        exhibits(workdir, newest),
-        likelihood(workdir, newest),
+        exhibits(directory),
+        likelihood(directory, newest),
         conditional(workdir),
         checkpoints(found),
         setting(config),
     )
-    size = ' x '.join(map(str, config['data']['image_size']))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(title)}</title><style>{STYLE}</style></head>
 <body><header><div><h1>{html.escape(title)}</h1>
-<p>{html.escape(str(workdir))} &middot; {size} pixels</p></div></header>
+<p>{html.escape(' · '.join([str(workdir), *below]))}</p></div></header>
 <main>{''.join(sections)}</main></body></html>
 """
 
 
-def evaluations(workdir: pathlib.Path) -> dict[int, dict[str, float]]:
+def headings(config: dict[str, Any]) -> tuple[str, list[str]]:
+    """What was trained, and what is said of it below, of any experiment."""
+    model, sde, data = (config.get(name, {}) for name in ('model', 'sde', 'data'))
+    parts = [
+        model.get('name', config.get('experiment', 'experiment')),
+        *([f'{sde["name"]} SDE'] if 'name' in sde else []),
+        *([str(data['source'])] if 'source' in data else []),
+    ]
+    size = data.get('image_size')
+    return ', '.join(parts), [' x '.join(map(str, size)) + ' pixels'] if size else []
+
+
+def evaluations(workdir: pathlib.Path) -> dict[int, list[Quantity]]:
     """Numbers and rates of the steps that were evaluated."""
     found = {}
     for path in sorted((workdir / 'eval').glob('*/metrics.json')):
-        rates = path.with_name('rates.json')
-        of_rates = json.loads(rates.read_text()) if rates.exists() else {}
-        found[int(path.parent.name)] = json.loads(path.read_text()) | of_rates
+        paths = path, path.with_name('rates.json')
+        found[int(path.parent.name)] = [
+            quantity for path in paths if path.exists() for quantity in quantities.read(path)
+        ]
     return found
 
 
 # Sections: HTML, or nothing where there is nothing to show.
 
 
-def numbers(newest: dict[str, float]) -> str:
+def numbers(step: int | None, newest: list[Quantity]) -> str:
     """What is asked first."""
-    cards = [(f'{newest["step"]:,}', 'training steps')] if newest else []
-    for name, label in HEADLINES.items():
-        if name in newest:
-            error = newest.get(f'{name}_standard_error')
-            spread = f' &plusmn; {error:.2g}' if error is not None else ''
-            cards.append((f'{newest[name]:.3g}{spread}', label))
-    items = ''.join(f'<div><b>{value}</b><span>{label}</span></div>' for value, label in cards)
+    cards = [] if step is None else [(f'{step:,}', 'training steps')]
+    cards += [(quantities.text(q, digits=3), headline(q)) for q in newest if q.name in HEADLINES]
+    items = ''.join(
+        f'<div><b>{html.escape(value)}</b><span>{html.escape(label)}</span></div>'
+        for value, label in cards
+    )
     return f'<div class="numbers">{items}</div>' if cards else ''
+
+
+def headline(quantity: Quantity) -> str:
+    """What a quantity of HEADLINES is called."""
+    return ', '.join(filter(None, (HEADLINES[quantity.name], quantity.of, quantity.by)))
 
 
 def training(workdir: pathlib.Path) -> str:
@@ -145,37 +163,34 @@ def training(workdir: pathlib.Path) -> str:
     return section('Training', speed, row([plot(plots.training_curves(rows))]), row(over_time))
 
 
-def samples(workdir: pathlib.Path, newest: dict[str, float]) -> str:
+def samples(directory: pathlib.Path, newest: list[Quantity]) -> str:
     """The grids of the newest evaluation."""
-    directory = eval_directory(workdir, newest)
-    paths = sorted(directory.glob('samples_*.png')) if directory else []
+    evaluations_of = {quantity.of: quantity.value for quantity in newest if quantity.name == NFE}
     shown = []
-    for path in paths:
+    for path in sorted(directory.glob('samples_*.png')):
         method = path.stem.removeprefix('samples_')
-        nfe = newest.get(f'{method}_nfe')
+        nfe = evaluations_of.get(method)
         shown.append(picture(path, f'{method}: {nfe:.0f} network evaluations' if nfe else method))
     return section('Samples', '', row(shown)) if shown else ''
 
 
-def comparison(newest: dict[str, float]) -> str:
+def comparison(newest: list[Quantity]) -> str:
     """The samplers side by side, with the floor if there is one."""
-    methods = [name.removesuffix(RATE) for name in newest if name.endswith(RATE)]
-    names = dict.fromkeys(
-        name.removeprefix(f'{method}_')
-        for method in methods
-        for name in newest
-        if name.startswith(f'{method}_') and not name.endswith(('_standard_error', '_images'))
-    )
-    floors = [split for split in ('train', 'test') if any(f'{split}_{n}' in newest for n in names)]
-    if not methods:
+    samplers = list(dict.fromkeys(q.of for q in newest if q.name == NFE and q.of))
+    if not samplers:
         return ''
-    labels = {'nfe': 'NFE', 'samples_per_second': 'images/s'}
-    header = ['', *(labels.get(name, name.replace('_classifier', '')) for name in names)]
+    # A measure is what samplers have; others that have it too are real images in their place.
+    columns = list(dict.fromkeys((q.name, q.by) for q in newest if q.of in samplers))
+    others = dict.fromkeys(q.of for q in newest if (q.name, q.by) in columns)
+    floors = [of for of in others if of not in samplers]
+    values = {(q.of, q.name, q.by): q for q in newest}
     lines = [
-        [f'{who} split (the floor)' if who in floors else who]
-        + [value(newest.get(f'{who}_{name}')) for name in names]
-        for who in methods + floors
+        [f'{of} split (the floor)' if of in floors else of]
+        + [value(values.get((of, *column))) for column in columns]
+        for of in samplers + floors
     ]
+    labels = {NFE: 'NFE', 'samples_per_second': 'images/s'}
+    header = ['', *(labels.get(name, name) for name, _ in columns)]
     note = (
         'Distances are to images of the data by features of a network; those of digits are by this '
         "project's classifier, and no FIDs. The floor is real images in the place of samples."
@@ -185,16 +200,15 @@ def comparison(newest: dict[str, float]) -> str:
     return section('Samplers compared', note, table(header, lines))
 
 
-RATE = '_samples_per_second'
+NFE = 'nfe'
 
 
-def exhibits(workdir: pathlib.Path, newest: dict[str, float]) -> str:
+def exhibits(directory: pathlib.Path) -> str:
     """Denoising, interpolation, neighbours."""
-    directory = eval_directory(workdir, newest)
     return ''.join(
         section(title, note, row([picture(directory / name)]))
         for name, title, note in EXHIBITS
-        if directory and (directory / name).exists()
+        if (directory / name).exists()
     )
 
 
@@ -220,18 +234,17 @@ EXHIBITS = (
 )
 
 
-def likelihood(workdir: pathlib.Path, newest: dict[str, float]) -> str:
+def likelihood(directory: pathlib.Path, newest: list[Quantity]) -> str:
     """How bits/dim are distributed over images, and where the standard error comes from."""
-    directory = eval_directory(workdir, newest)
-    path = directory / 'bits_per_dim.npz' if directory else None
-    if path is None or not path.exists():
+    path = directory / 'bits_per_dim.npz'
+    if not path.exists():
         return ''
     with np.load(path) as file:
         values = file['bits_per_dim']
     lines = [
-        [name.removeprefix('bits_per_dim_').replace('_', ' '), value(number)]
-        for name, number in newest.items()
-        if name.startswith('bits_per_dim_') or name.startswith('round_trip')
+        [quantity.name.replace('_', ' '), value(quantity)]
+        for quantity in newest
+        if quantity.name.startswith(('bits_per_dim', 'round_trip'))
     ]
     parts = [plot(plots.histogram(values, 'bits/dim')), figure(table(['', ''], lines), '')]
     return section('Likelihood of test images', '', row(parts))
@@ -246,17 +259,19 @@ def conditional(workdir: pathlib.Path) -> str:
     return section('Drawn by --mode=sample', '', row(shown)) if shown else ''
 
 
-def checkpoints(found: dict[int, dict[str, float]]) -> str:
+def checkpoints(found: dict[int, list[Quantity]]) -> str:
     """Numbers over checkpoints, if there are several."""
     if len(found) < 2:
         return ''
     steps = sorted(found)
+    by_label = {step: {quantity.label: quantity for quantity in found[step]} for step in steps}
     lines, curves = [], []
-    for name in dict.fromkeys(name for step in steps for name in found[step] if name != 'step'):
-        lines.append([name, *(value(found[step].get(name)) for step in steps)])
-        if name in HEADLINES and all(name in found[step] for step in steps):
-            values = [found[step][name] for step in steps]
-            curves.append(plot(plots.over_checkpoints(steps, values, HEADLINES[name])))
+    for label in dict.fromkeys(label for step in steps for label in by_label[step]):
+        known = [by_label[step].get(label) for step in steps]
+        lines.append([label, *map(value, known)])
+        if all(known) and known[0].name in HEADLINES:
+            values = [quantity.value for quantity in known]
+            curves.append(plot(plots.over_checkpoints(steps, values, headline(known[0]))))
     every = f'<details><summary>All numbers</summary>{table(["", *steps], lines)}</details>'
     return section('Checkpoints', '', row(curves), every)
 
@@ -279,11 +294,6 @@ def setting(config: dict) -> str:
 
 
 # Elements
-
-
-def eval_directory(workdir: pathlib.Path, newest: dict[str, float]) -> pathlib.Path | None:
-    """Where the newest evaluation keeps its files."""
-    return workdir / 'eval' / str(newest['step']) if newest else None
 
 
 def section(title: str, note: str, *content: str) -> str:
@@ -326,8 +336,6 @@ def _cells(tag: str, line: Sequence[Any]) -> str:
     return f'<tr>{cells}</tr>'
 
 
-def value(number: float | None) -> str:
-    """To four digits; a dash for none."""
-    if number is None:
-        return '–'
-    return f'{number:.4g}' if isinstance(number, float) else f'{number:,}'
+def value(quantity: Quantity | None) -> str:
+    """To four digits, with its standard error if that is known; a dash for none."""
+    return '–' if quantity is None else quantities.text(quantity)

@@ -10,6 +10,7 @@ is the same in all batches, whose programs round differently, times are whole nu
 step sizes are rounded down to a quarter power of two.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -18,12 +19,12 @@ import equinox
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from parameterization import ScoreFn
-from sde_lib import SDE, State, expand
-from solvers import ends
-from solvers.ends import Samples
+from parameterization import Process
+from sde_lib import expand
+from shapes import Counts, PerImage, State
+from solvers.sampler import Problem, Sampler, Solution
 
 MAX_STEPS = 10_000
 UNITS = 2**20  # of the range of times; also the resolution of the Brownian paths
@@ -39,66 +40,94 @@ class Progress(NamedTuple):
 
     x: State
     previous: State
-    left: Int[Array, 'batch']
-    size: Int[Array, 'batch']
-    steps: Int[Array, 'batch']
+    left: Counts
+    size: Counts
+    steps: Counts
     rounds: Int[Array, '']
     saved: Float[Array, 'saved batch *shape']
 
 
-def sample(
-    image_keys: Key[Array, 'batch'],
-    score_fn: ScoreFn,
-    shape: tuple[int, ...],
-    *,
-    sde: SDE,
-    t_min: float,
-    rtol: float = 0.02,
-    atol: float = 0.0078,
-    eta: float = 1.0,
-    safety: float = 0.9,
-    exponent: float = 0.9,
-    denoise: bool = True,
-    temperature: float = 1.0,
-    trajectory: Float[Array, 'saved'] | None = None,
-) -> Samples:
+@dataclasses.dataclass(frozen=True)
+class AdaptiveSDE(Sampler):
     """Samples of the reverse SDE with diffusion eta g (algorithm 1 with extrapolation).
 
     Published tolerances: `atol` is one of 256 values (0.0078 of images in [-1, 1]), and `rtol` 0.01
-    to 0.5. `safety` is theta, `exponent` r of the next step's size theta h E^-r. `denoise` returns
-    E[x_0 | x] at the end, for one more evaluation. `trajectory`: times from T to t_min at which
-    states are asked for; steps end there too. Raises when an image needs over MAX_STEPS steps.
+    to 0.5. `safety` is theta, `exponent` r of the next step's size theta h E^-r. For a trajectory
+    steps end at the times of the grid too. Raises when an image needs over MAX_STEPS steps.
     """
-    unit = (sde.T - t_min) / UNITS
-    asked = jnp.zeros(0) if trajectory is None else trajectory
-    stops = jnp.clip(jnp.round((asked - t_min) / unit), 0, UNITS).astype(jnp.int32)
 
-    def increment(image_key, s, t):
-        key = jax.random.fold_in(image_key, 1)
-        path = diffrax.VirtualBrownianTree(t_min, sde.T, tol=unit, shape=shape, key=key)
-        return temperature * path.evaluate(s, t)
+    rtol: float = 0.02
+    atol: float = 0.0078
+    eta: float = 1.0
+    safety: float = 0.9
+    exponent: float = 0.9
 
-    def step(x, left, size):
-        t, s = (jnp.clip(t_min + unit * units, t_min, sde.T) for units in (left, left - size))
-        return _pair(sde, score_fn, jax.vmap(increment)(image_keys, s, t), x, t, s, eta)
+    def solve(self, problem: Problem) -> Solution:
+        """One loop in which every image tries its next step."""
+        x, start, t_min = problem.x, problem.t_start, problem.t_min
+        unit = (start - t_min) / UNITS
+        times = problem.times if self.trajectory else jnp.zeros(0)
+        stops = jnp.clip(jnp.round((times - t_min) / unit), 0, UNITS).astype(jnp.int32)
 
-    def attempt(now):
-        return _attempt(now, stops, step, rtol, atol, safety, exponent)
+        def increment(image_key, s, t):
+            key = jax.random.fold_in(image_key, 1)
+            path = diffrax.VirtualBrownianTree(t_min, start, tol=unit, shape=x.shape[1:], key=key)
+            return self.temperature * path.evaluate(s, t)
 
-    x = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
-    end = lax.while_loop(
-        lambda now: jnp.any(now.left > 0) & (now.rounds < MAX_STEPS), attempt, _start(x, len(stops))
-    )
-    # On the counts, since the check gathers what it is put on from all devices.
-    steps = equinox.error_if(
-        end.steps,
-        jnp.any(end.left > 0),
-        f'an image needs over {MAX_STEPS} steps: raise the tolerances',
-    )
-    x, nfe = end.x, EVALUATIONS * steps
-    if denoise:
-        x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
-    return Samples(x, nfe, None if trajectory is None else end.saved)
+        def step(x, left, size):
+            t, s = (jnp.clip(t_min + unit * units, t_min, start) for units in (left, left - size))
+            noise = jax.vmap(increment)(problem.image_keys, s, t)
+            return _pair(problem.process, noise, x, t, s, self.eta)
+
+        end = lax.while_loop(
+            lambda now: jnp.any(now.left > 0) & (now.rounds < MAX_STEPS),
+            lambda now: self._attempt(now, stops, step),
+            _start(x, len(stops)),
+        )
+        # On the counts, since the check gathers what it is put on from all devices.
+        steps = equinox.error_if(
+            end.steps,
+            jnp.any(end.left > 0),
+            f'an image needs over {MAX_STEPS} steps: raise the tolerances',
+        )
+        saved = end.saved if self.trajectory else None
+        return Solution(end.x, EVALUATIONS * steps, trajectory=saved)
+
+    def _attempt(self, now: Progress, stops: Int[Array, 'saved'], step: Callable) -> Progress:
+        """Every image that is not done tries its next step, which ends at a stop at the latest;
+        `step(x, left, size)` is the pair.
+        """
+        is_running = now.left > 0
+        # Images that are done step somewhere, so that s < t for all of them.
+        left = jnp.where(is_running, now.left, UNITS)
+        ahead = jnp.where(stops < left[:, None], stops, 0)
+        size = jnp.minimum(now.size, left - jnp.max(ahead, axis=1, initial=0))
+        euler, heun = step(now.x, left, size)
+        error = self._error(euler, heun, now.previous)
+        is_accepted = is_running & (error <= 1)
+
+        def keep(new, old):
+            return jnp.where(expand(is_accepted, new), new, old)
+
+        # What is not a number counts as a large error.
+        factor = self.safety * jnp.where(error >= 0, error, jnp.inf) ** -self.exponent
+        x, left = keep(heun, now.x), keep(left - size, now.left)
+        is_there = expand(left == stops[:, None], now.saved)
+        return Progress(
+            x,
+            keep(euler, now.previous),
+            left,
+            _round_down(factor * size),
+            now.steps + is_running,
+            now.rounds + 1,
+            jnp.where(is_there, x, now.saved),
+        )
+
+    def _error(self, euler: State, heun: State, previous: State) -> PerImage:
+        """Of each image the root mean square difference, in units of what is allowed: at most 1."""
+        largest = jnp.maximum(jnp.abs(euler), jnp.abs(previous))
+        ratios = (heun - euler) / jnp.maximum(self.atol, self.rtol * largest)
+        return jnp.sqrt(jnp.mean(ratios.reshape(len(euler), -1) ** 2, axis=1))
 
 
 def _start(x: State, num_stops: int) -> Progress:
@@ -114,61 +143,14 @@ def _start(x: State, num_stops: int) -> Progress:
     )
 
 
-def _attempt(
-    now: Progress,
-    stops: Int[Array, 'saved'],
-    step: Callable,
-    rtol: float,
-    atol: float,
-    safety: float,
-    exponent: float,
-) -> Progress:
-    """Every image that is not done tries its next step, which ends at a stop at the latest;
-    `step(x, left, size)` is the pair.
-    """
-    is_running = now.left > 0
-    # Images that are done step somewhere, so that s < t for all of them.
-    left = jnp.where(is_running, now.left, UNITS)
-    ahead = jnp.where(stops < left[:, None], stops, 0)
-    size = jnp.minimum(now.size, left - jnp.max(ahead, axis=1, initial=0))
-    euler, heun = step(now.x, left, size)
-    error = _error(euler, heun, now.previous, rtol, atol)
-    is_accepted = is_running & (error <= 1)
-
-    def keep(new, old):
-        return jnp.where(expand(is_accepted, new), new, old)
-
-    # What is not a number counts as a large error.
-    factor = safety * jnp.where(error >= 0, error, jnp.inf) ** -exponent
-    x, left = keep(heun, now.x), keep(left - size, now.left)
-    is_there = expand(left == stops[:, None], now.saved)
-    return Progress(
-        x,
-        keep(euler, now.previous),
-        left,
-        _round_down(factor * size),
-        now.steps + is_running,
-        now.rounds + 1,
-        jnp.where(is_there, x, now.saved),
-    )
-
-
-def _error(
-    euler: State, heun: State, previous: State, rtol: float, atol: float
-) -> Float[Array, 'batch']:
-    """Of each image the root mean square difference, in units of what is allowed: at most 1."""
-    allowed = jnp.maximum(atol, rtol * jnp.maximum(jnp.abs(euler), jnp.abs(previous)))
-    ratios = ((heun - euler) / allowed).reshape(len(euler), -1)
-    return jnp.sqrt(jnp.mean(ratios**2, axis=1))
-
-
 def _pair(
-    sde: SDE, score_fn: ScoreFn, noise: State, x: State, t: Array, s: Array, eta: float
+    process: Process, noise: State, x: State, t: PerImage, s: PerImage, eta: float
 ) -> tuple[State, State]:
     """x at s by Euler-Maruyama and by stochastic Heun, with one Brownian increment `noise`."""
+    sde = process.sde
 
     def increment(x, at):
-        drift = sde.reverse_drift(x, at, score_fn(x, at), eta)
+        drift = sde.reverse_drift(x, at, process.score(x, at), eta)
         return eta * expand(sde.diffusion(at), x) * noise - expand(t - s, x) * drift
 
     first = increment(x, t)
@@ -176,7 +158,7 @@ def _pair(
     return x + first, x + 0.5 * (first + second)
 
 
-def _round_down(size: Float[Array, 'batch']) -> Int[Array, 'batch']:
+def _round_down(size: PerImage) -> Counts:
     """The quarter power of two below, to whole units."""
     rounded = jnp.exp2(jnp.floor(4 * jnp.log2(size)) / 4)
     return jnp.clip(jnp.round(rounded), 1, UNITS).astype(jnp.int32)

@@ -3,12 +3,14 @@
 The coefficients are those of `exponential`.
 """
 
+import dataclasses
+from typing import ClassVar
+
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
 
-from parameterization import ScoreFn
-from sde_lib import SDE, State
+from parameterization import Process
+from shapes import Scalar, State
 from solvers import grids
 from solvers.exponential import (
     Point,
@@ -22,40 +24,56 @@ from solvers.exponential import (
 from solvers.grid_solver import GridSolver, Step
 
 
-def dpmpp_2s() -> GridSolver:
+@dataclasses.dataclass(frozen=True)
+class DPMpp2S(GridSolver):
     """Single-step, order 2 for two evaluations (algorithm 1, r = 1/2); sigma must not be 0 at the
     end.
     """
 
-    def step(sde, score_fn, draw, x, i, times, memory):
+    evaluations: ClassVar[int] = 2
+
+    def step(self, process, draw, x, i, times, memory):
         t, s = times[i], times[i + 1]
-        now = evaluate(sde, score_fn, x, t)
-        x = advance(sde, x, t, s, [now, _midway(sde, score_fn, x, t, s, now)], 2)
+        now = evaluate(process, x, t)
+        x = advance(process.sde, x, t, s, [now, _midway(process, x, t, s, now)], 2)
         return Step(x, x), memory
 
-    return GridSolver(step, 2, stochastic=False)
 
+@dataclasses.dataclass(frozen=True)
+class DPMpp2M(GridSolver):
+    """Multistep, order 2 for one evaluation (algorithm 2). The first step is of order 1.
 
-def dpmpp_2m() -> GridSolver:
-    """Multistep, order 2 for one evaluation (algorithm 2). The first step is of order 1."""
-    return dpmpp_2m_sde(eta=0.0)
+    For the reverse-time SDE with diffusion eta g (appendix D has eta = 1), or at eta = 0 the ODE.
+    """
 
+    eta: float = 0.0
 
-def dpmpp_2m_sde(eta: float = 1.0) -> GridSolver:
-    """The same for the reverse-time SDE with diffusion eta g (appendix D has eta = 1)."""
+    @property
+    def stochastic(self) -> bool:
+        """Whether steps add noise."""
+        return self.eta > 0
 
-    def step(sde, score_fn, draw, x, i, times, memory):
-        t, s = times[i], times[i + 1]
-        now = evaluate(sde, score_fn, x, t)
+    def init(self, process, x, times):
+        return no_points(x, 1)
+
+    def step(self, process, draw, x, i, times, memory):
+        sde, t, s = process.sde, times[i], times[i + 1]
+        now = evaluate(process, x, t)
         num = jnp.minimum(num_trusted(sde, i, times), 2)
-        mean = advance(sde, x, t, s, [now, *memory], num, eta)
-        x = mean + added_noise(sde, t, s, eta) * draw(0) if eta > 0 else mean
+        mean = advance(sde, x, t, s, [now, *memory], num, self.eta)
+        x = mean + added_noise(sde, t, s, self.eta) * draw(0) if self.eta > 0 else mean
         return Step(x, mean), [now]
 
-    return GridSolver(step, 1, stochastic=eta > 0, init=_remember(1))
+
+@dataclasses.dataclass(frozen=True)
+class DPMpp2MSDE(DPMpp2M):
+    """Multistep, order 2 for one evaluation, for the reverse-time SDE (appendix D)."""
+
+    eta: float = 1.0
 
 
-def dpmpp_3m() -> GridSolver:
+@dataclasses.dataclass(frozen=True)
+class DPMpp3M(GridSolver):
     """Multistep, order 3 for one evaluation; sigma must not be 0 after the first step.
 
     A first step of order 1 would leave the whole of order 2: it is that of 2S instead, for one
@@ -63,42 +81,35 @@ def dpmpp_3m() -> GridSolver:
     difference, for an order of 2.
     """
 
-    def step(sde, score_fn, draw, x, i, times, memory):
-        t, s = times[i], times[i + 1]
-        now = evaluate(sde, score_fn, x, t)
+    further: ClassVar[int] = 1
+
+    def init(self, process, x, times):
+        return no_points(x, 2)
+
+    def step(self, process, draw, x, i, times, memory):
+        sde, t, s = process.sde, times[i], times[i + 1]
+        now = evaluate(process, x, t)
 
         def start():
-            return [_midway(sde, score_fn, x, t, s, now), memory[1]]
+            return [_midway(process, x, t, s, now), memory[1]]
 
         memory = lax.cond(i == 0, start, lambda: memory)
         num = jnp.where(i == 0, 2, jnp.where(num_trusted(sde, i, times) == 1, 1, 3))
         x = advance(sde, x, t, s, [now, *memory], num)
         return Step(x, x), [now, memory[0]]
 
-    return GridSolver(step, 1, stochastic=False, further=1, init=_remember(2))
 
-
-def _remember(num: int):
-    return lambda sde, score_fn, x, times: no_points(x, num)
-
-
-def _midway(
-    sde: SDE,
-    score_fn: ScoreFn,
-    x: State,
-    t: Float[Array, ''],
-    s: Float[Array, ''],
-    now: Point,
-) -> Point:
+def _midway(process: Process, x: State, t: Scalar, s: Scalar, now: Point) -> Point:
     """A point between t and s, found by a step of order 1; of a chain a level below that of t."""
+    sde = process.sde
     middle = sde.time_at_log_snr(half_log_snr(sde, t) + half_log_snr(sde, s))
     middle = grids.known_before(sde, middle, t)
-    return evaluate(sde, score_fn, advance(sde, x, t, middle, [now], 1), middle)
+    return evaluate(process, advance(sde, x, t, middle, [now], 1), middle)
 
 
 SOLVERS = {
-    'dpmpp_2s': dpmpp_2s,
-    'dpmpp_2m': dpmpp_2m,
-    'dpmpp_3m': dpmpp_3m,
-    'dpmpp_2m_sde': dpmpp_2m_sde,
+    'dpmpp_2s': DPMpp2S,
+    'dpmpp_2m': DPMpp2M,
+    'dpmpp_3m': DPMpp3M,
+    'dpmpp_2m_sde': DPMpp2MSDE,
 }

@@ -19,17 +19,16 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Int
 
-from parameterization import ScoreFn
-from sde_lib import SDE, State, at
+from parameterization import Process
+from sde_lib import SDE, at
+from shapes import Grid, Scalar, State, Time
 
 # A polynomial is not trusted over a step so many times longer than that before.
 LONGEST_GROWTH = 3.0
 # Terms of the series below, for float64.
 NUM_TERMS = 18
-
-Scalar = Float[Array, '']
 
 
 class Point(NamedTuple):
@@ -39,10 +38,9 @@ class Point(NamedTuple):
     denoised: State
 
 
-def evaluate(sde: SDE, score_fn: ScoreFn, x: State, t: Scalar) -> Point:
+def evaluate(process: Process, x: State, t: Scalar) -> Point:
     """The data prediction at x, t, for one evaluation."""
-    times = at(t, x)
-    return Point(half_log_snr(sde, t), sde.denoise(x, times, score_fn(x, times)))
+    return Point(half_log_snr(process.sde, t), process.denoise(x, at(t, x)))
 
 
 def no_points(x: State, num: int) -> list[Point]:
@@ -50,7 +48,7 @@ def no_points(x: State, num: int) -> list[Point]:
     return [Point(jnp.zeros((), x.dtype), jnp.zeros_like(x))] * num
 
 
-def half_log_snr(sde: SDE, t: Array) -> Array:
+def half_log_snr(sde: SDE, t: Time) -> Time:
     """log(alpha / sigma)."""
     return 0.5 * sde.log_snr(t)
 
@@ -82,7 +80,7 @@ def added_noise(sde: SDE, t: Scalar, s: Scalar, eta: float) -> Scalar:
     return sde.sigma(s) * jnp.sqrt(-jnp.expm1(-2 * eta**2 * h))
 
 
-def num_trusted(sde: SDE, i: Int[Array, ''], times: Array) -> Int[Array, '']:
+def num_trusted(sde: SDE, i: Int[Array, ''], times: Grid) -> Int[Array, '']:
     """How many points there are at step i; only one counts if it is far longer than the step
     before.
     """

@@ -1,17 +1,19 @@
-"""A solver on a time grid: one step, the memory that it carries, and its cost.
+"""Solvers on a time grid: one step, the memory that it carries, and its cost.
 
-    step(sde, score_fn, draw, x, i, times, memory) -> (Step, memory)
-
-takes the state from times[i] to times[i + 1]. `draw(j)`, j < evaluations, is fresh normal noise.
-`memory` is any pytree, made by `init(sde, score_fn, x, times)` before the first step.
+The loop over the grid, the keys and the counting are in sampling.py, once for all of them.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from jax import lax
+from jaxtyping import Array, Int
 
-from sde_lib import State, at
+from parameterization import Process
+from sde_lib import at
+from shapes import Grid, PerImage, State
+from solvers.sampler import Draw
 
 
 class Step(NamedTuple):
@@ -21,40 +23,82 @@ class Step(NamedTuple):
     x_mean: State
 
 
-class GridSolver(NamedTuple):
-    """A step, its network evaluations, those besides (before the first step, or in it), and the
-    memory at the start. `stochastic` says that steps end with noise.
+@dataclasses.dataclass(frozen=True)
+class GridSolver:
+    """A solver that goes from time to time of a grid. Subclasses give `step`.
+
+    `evaluations` of the network a step; `further` ones besides, before the first step or in it.
+    `stochastic`: steps end with noise. `may_end_at_data`: it evaluates nothing at the last time,
+    which so may be 0, where a score may diverge.
     """
 
-    step: Callable
-    evaluations: int
-    stochastic: bool
-    further: int = 0
-    init: Callable = lambda sde, score_fn, x, times: ()
+    evaluations: ClassVar[int] = 1
+    further: ClassVar[int] = 0
+    stochastic: ClassVar[bool] = False
+    may_end_at_data: ClassVar[bool] = False
+
+    def init(self, process: Process, x: State, times: Grid) -> Any:
+        """The memory at the start: any pytree."""
+        return ()
+
+    def step(
+        self,
+        process: Process,
+        draw: Draw,
+        x: State,
+        i: int | Int[Array, ''],
+        times: Grid,
+        memory: Any,
+    ) -> tuple[Step, Any]:
+        """The state at times[i + 1] from that at times[i], and the memory after.
+
+        `draw(j)`, j < evaluations, is fresh normal noise.
+        """
+        raise TypeError(f'{type(self).__name__} does not define step')
 
 
-def predictor_corrector(
-    predictor: Callable | None,
-    corrector: Callable | None = None,
-    corrector_steps: int = 1,
-    stochastic: bool = True,
-) -> GridSolver:
+# (process, noise, x, t, s) -> Step, with t and s of shape [batch].
+Predictor = Callable[[Process, State, State, PerImage, PerImage], Step]
+Corrector = Callable[[Process, State, State, PerImage, PerImage], Step]
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictorCorrector(GridSolver):
     """Corrector steps at each time, then a predictor step (Song et al. 2021, algorithm 1).
 
-    `predictor(sde, score_fn, noise, x, t, s)` and `corrector` likewise; one of them may be None.
+    A value of predictors.py and one of correctors.py, of which one may be None.
     """
-    corrections = corrector_steps if corrector is not None else 0
 
-    def step(sde, score_fn, draw, x, i, times, memory):
+    predictor: Predictor | None
+    corrector: Corrector | None = None
+    corrector_steps: int = 1
+
+    may_end_at_data: ClassVar[bool] = True
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a corrector or the predictor adds noise."""
+        return self.corrector is not None or self.predictor.eta > 0
+
+    @property
+    def evaluations(self) -> int:
+        """One of each step."""
+        return self._corrections + (self.predictor is not None)
+
+    @property
+    def _corrections(self) -> int:
+        return 0 if self.corrector is None else self.corrector_steps
+
+    def step(self, process, draw, x, i, times, memory):
         t, s = at(times[i], x), at(times[i + 1], x)
+        state = Step(x, x)
 
         def correct(j, state):
-            return corrector(sde, score_fn, draw(j), state.x, t, s)
+            return self.corrector(process, draw(j), state.x, t, s)
 
-        # A loop, so that NCSN's 100 corrections are not 100 copies of the network.
-        state = lax.fori_loop(0, corrections, correct, Step(x, x)) if corrections else Step(x, x)
-        if predictor is not None:
-            state = predictor(sde, score_fn, draw(corrections), state.x, t, s)
+        if self._corrections:
+            # A loop, so that NCSN's 100 corrections are not 100 copies of the network.
+            state = lax.fori_loop(0, self._corrections, correct, state)
+        if self.predictor is not None:
+            state = self.predictor(process, draw(self._corrections), state.x, t, s)
         return state, memory
-
-    return GridSolver(step, corrections + (predictor is not None), stochastic)

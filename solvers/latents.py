@@ -4,30 +4,47 @@ The ODE is deterministic and reversible: it gives each image one latent code x(T
 the prior if the score is exact (Song et al. 2021, section 4.3).
 """
 
-from typing import Any
-
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from parameterization import ScoreFn
-from sde_lib import SDE, State, expand
+from parameterization import Process
+from sde_lib import Number, expand
+from shapes import Counts, Grid, PerImage, State
 from solvers import ode
+from solvers.ode import ODESolver
 
 
 def encode(
-    score_fn: ScoreFn, x: State, *, sde: SDE, t_min: float, **options: Any
-) -> tuple[State, Int[Array, 'batch']]:
-    """The latent codes of images at t_min, and their evaluations; options of `ode.solve`."""
-    field = ode.velocity(sde, score_fn)
-    return ode.solve(field, x, None, t_min, sde.T, sde=sde, **options)
+    process: Process, x: State, *, solver: ODESolver, t_min: Number | None = None
+) -> tuple[State, Counts]:
+    """The latent codes of images at `t_min` (None: the SDE's), and their evaluations."""
+    sde = process.sde
+    t_min = sde.t_min if t_min is None else t_min
+    return solver.solve(ode.velocity(process), x, None, t_min, sde.T, sde=sde)
 
 
 def decode(
-    score_fn: ScoreFn, latent: State, *, sde: SDE, t_min: float, **options: Any
-) -> tuple[State, Int[Array, 'batch']]:
-    """The images at t_min of latent codes, and their evaluations; options of `ode.solve`."""
-    field = ode.velocity(sde, score_fn)
-    return ode.solve(field, latent, None, sde.T, t_min, sde=sde, **options)
+    process: Process,
+    latent: State,
+    *,
+    solver: ODESolver,
+    t_min: Number | None = None,
+    t_start: Number | None = None,
+    times: Grid | None = None,
+    save: Float[Array, 'saved'] | None = None,
+) -> tuple[State | Float[Array, 'batch saved *shape'], Counts]:
+    """The images at `t_min` (None: the SDE's) of states at `t_start` (None: latent codes, at T),
+    and their evaluations.
+
+    Given `times` from t_start to t_min, steps are those. `save`: the states at these times, on a
+    second axis, in place of the images.
+    """
+    sde = process.sde
+    t_min = sde.t_min if t_min is None else t_min
+    t_start = sde.T if t_start is None else t_start
+    return solver.solve(
+        ode.velocity(process), latent, None, t_start, t_min, sde=sde, times=times, save=save
+    )
 
 
 def interpolate(
@@ -53,7 +70,7 @@ def interpolate(
     return jnp.stack([point(weight) for weight in weights])
 
 
-def _angle(a: State, b: State) -> Float[Array, 'batch']:
+def _angle(a: State, b: State) -> PerImage:
     a, b = (x.reshape(x.shape[0], -1) for x in (a, b))
     norms = jnp.linalg.norm(a, axis=1) * jnp.linalg.norm(b, axis=1)
     cosine = jnp.sum(a * b, axis=1) / jnp.maximum(norms, jnp.finfo(norms.dtype).tiny)

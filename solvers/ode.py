@@ -13,6 +13,7 @@ dim^2 numbers an image, made from dim directional derivatives: they are for up t
 dimensions.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable
@@ -22,11 +23,12 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import optimistix
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from choices import InputError, choose
-from parameterization import ScoreFn
-from sde_lib import SDE
+from choices import ArgumentError, choose
+from parameterization import Process
+from sde_lib import SDE, Number
+from shapes import Counts, Grid
 from solvers import quadratures
 
 MAX_STEPS = 10_000
@@ -78,76 +80,105 @@ def _implicit(solver: Callable, stages: int, iterations: int) -> Method:
     return Method(solver, (stages - 1) * iterations + 2, iterations, iterations=iterations)
 
 
-def velocity(sde: SDE, score_fn: ScoreFn) -> Callable:
-    """The velocity of the probability-flow ODE for one image, as `solve` asks for it."""
-    return lambda t, x, args: sde.probability_flow(x[None], t[None], score_fn(x[None], t[None]))[0]
+def velocity(process: Process) -> Callable:
+    """The velocity of the probability-flow ODE for one image, as `ODESolver.solve` asks for it."""
+
+    def of_one(t, x, args):
+        score = process.score(x[None], t[None])
+        return process.sde.probability_flow(x[None], t[None], score)[0]
+
+    return of_one
 
 
-def solve(
-    velocity: Callable,
-    y0: Any,
-    args: Any,
-    t0: float,
-    t1: float,
-    *,
-    sde: SDE,
-    solver: str,
-    rtol: float,
-    atol: float,
-    per_image: bool = True,
-    light: Callable | None = None,
-    times: Float[Array, 'times'] | None = None,
-    save: Float[Array, 'saved'] | None = None,
-) -> tuple[Any, Int[Array, 'batch']]:
-    """Solves dy/dt = velocity(t, y, args) from t0 to t1 for each member of a batch of pytrees.
+@dataclasses.dataclass(frozen=True)
+class ODESolver:
+    """A solver of SOLVERS, its tolerances, and whose steps they choose.
 
-    `velocity` sees one member: a scalar t, and y and args without the batch axis. Steps are as
-    `rtol` and `atol` ask for, or, given `times` from t0 to t1, those. Returns y(t1), or y at the
-    times `save` on a second axis, and each member's number of evaluations, rejected steps included.
-    An evaluation may come with directional derivatives. Raises when a member needs over MAX_STEPS
-    steps.
+    Each image has its own step sizes. Without `per_image` the batch has one error norm, over all of
+    it, and one step size, as published: it takes fewer evaluations than the slowest member, whose
+    errors are averaged away.
 
-    Without `per_image` the batch has one error norm, over all of it, and one step size, as
-    published: it takes fewer evaluations than the slowest member, whose errors are averaged away.
-
-    `light` is a cheaper velocity for a y with quadratures, on which no velocity depends: it may
-    leave theirs out. It stands in at stages that give them no weight: see quadratures.py.
+    Raises ArgumentError for a solver that does not exist, and for an implicit one of a whole batch.
     """
-    method = choose(SOLVERS, solver, 'solver')
-    check(solver, per_image=per_image, on_grid=times is not None, field='solver')
-    ends = jnp.array([t0, t1])
-    convert = functools.partial(_in_log_snr, sde=sde, ends=ends, batched=not per_image)
-    field = convert(velocity)
-    if light is not None and method.telling:
-        method = method._replace(solver=method.telling)
-        field = quadratures.branching(field, convert(light))
 
-    def solve_with(norm, y, args):
-        log_snrs = sde.log_snr(ends if times is None else times)
-        first_step, controller = _steps(log_snrs, times is not None, rtol, atol, norm)
-        solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(field),
-            _create(method, rtol, atol, on_grid=times is not None),
-            log_snrs[0],
-            log_snrs[-1],
-            first_step,
-            y,
-            args,
-            saveat=diffrax.SaveAt(t1=True) if save is None else _save_at(sde, save, log_snrs),
-            stepsize_controller=controller,
-            adjoint=diffrax.ForwardMode(),
-            max_steps=MAX_STEPS,
-        )
-        ys = jax.tree.map(lambda ys: ys[0], solution.ys) if save is None else solution.ys
-        return ys, method.per_step * solution.stats['num_steps'] + method.first
+    solver: str = 'tsit5'
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    per_image: bool = True
 
-    if per_image:
-        return jax.vmap(functools.partial(solve_with, _largest_rms))(y0, args)
-    ys, nfe = solve_with(optimistix.rms_norm, y0, args)
-    return ys if save is None else _swap_leading(ys), jnp.full(len(jax.tree.leaves(y0)[0]), nfe)
+    def __post_init__(self):
+        method = choose(SOLVERS, self.solver, 'solver')
+        if method.iterations and not self.per_image:
+            reason = f'{self.solver!r} is implicit, and solves image by image only'
+            raise ArgumentError('solver', reason)
+
+    def check_adaptive(self) -> None:
+        """Raises ArgumentError for a solver that cannot choose its own steps."""
+        if not SOLVERS[self.solver].adaptive:
+            reason = f'{self.solver!r} estimates no error and needs a grid of times'
+            raise ArgumentError('solver', reason)
+
+    def solve(
+        self,
+        velocity: Callable,
+        y0: Any,
+        args: Any,
+        t0: Number,
+        t1: Number,
+        *,
+        sde: SDE,
+        light: Callable | None = None,
+        times: Grid | None = None,
+        save: Float[Array, 'saved'] | None = None,
+    ) -> tuple[Any, Counts]:
+        """Solves dy/dt = velocity(t, y, args) from t0 to t1 for each member of a batch of pytrees.
+
+        `velocity` sees one member: a scalar t, and y and args without the batch axis. Steps are as
+        the tolerances ask for, or, given `times` from t0 to t1, those. Returns y(t1), or y at the
+        times `save` on a second axis, and each member's number of evaluations, rejected steps
+        included. An evaluation may come with directional derivatives. Raises when a member needs
+        over MAX_STEPS steps.
+
+        `light` is a cheaper velocity for a y with quadratures, on which no velocity depends: it may
+        leave theirs out. It stands in at stages that give them no weight: see quadratures.py.
+        """
+        on_grid = times is not None
+        if not on_grid:
+            self.check_adaptive()
+        ends = jnp.array([t0, t1])
+        convert = functools.partial(_in_log_snr, sde=sde, ends=ends, batched=not self.per_image)
+        field, method = convert(velocity), SOLVERS[self.solver]
+        if light is not None and method.telling:
+            method = method._replace(solver=method.telling)
+            field = quadratures.branching(field, convert(light))
+
+        def solve_with(norm, y, args):
+            log_snrs = sde.log_snr(ends if times is None else times)
+            first_step, controller = _steps(log_snrs, on_grid, self.rtol, self.atol, norm)
+            solution = diffrax.diffeqsolve(
+                diffrax.ODETerm(field),
+                _create(method, self.rtol, self.atol, on_grid),
+                log_snrs[0],
+                log_snrs[-1],
+                first_step,
+                y,
+                args,
+                saveat=diffrax.SaveAt(t1=True) if save is None else _save_at(sde, save, log_snrs),
+                stepsize_controller=controller,
+                adjoint=diffrax.ForwardMode(),
+                max_steps=MAX_STEPS,
+            )
+            ys = jax.tree.map(lambda ys: ys[0], solution.ys) if save is None else solution.ys
+            return ys, method.per_step * solution.stats['num_steps'] + method.first
+
+        if self.per_image:
+            return jax.vmap(functools.partial(solve_with, _largest_rms))(y0, args)
+        ys, nfe = solve_with(optimistix.rms_norm, y0, args)
+        num = len(jax.tree.leaves(y0)[0])
+        return ys if save is None else _swap_leading(ys), jnp.full(num, nfe)
 
 
-def _in_log_snr(velocity: Callable, sde: SDE, ends: Array, batched: bool) -> Callable:
+def _in_log_snr(velocity: Callable, sde: SDE, ends: Float[Array, '2'], batched: bool) -> Callable:
     """dy/dlambda of a velocity dy/dt, at times between these two; of one member, or of a batch."""
 
     def velocity_in_log_snr(log_snr, y, args):
@@ -156,15 +187,6 @@ def _in_log_snr(velocity: Callable, sde: SDE, ends: Array, batched: bool) -> Cal
         return jax.tree.map(lambda v: rate * v, velocity(t, y, args))
 
     return jax.vmap(velocity_in_log_snr, (None, 0, 0)) if batched else velocity_in_log_snr
-
-
-def check(solver: str, *, per_image: bool, on_grid: bool, field: str) -> None:
-    """Raises InputError for a solver that does not exist or cannot do what is asked for."""
-    method = choose(SOLVERS, solver, field)
-    if not (method.adaptive or on_grid):
-        raise InputError(f'{field}: {solver!r} estimates no error and needs a grid of times')
-    if method.iterations and not per_image:
-        raise InputError(f'{field}: {solver!r} is implicit, and solves image by image only')
 
 
 def _largest_rms(y: Any) -> Float[Array, '']:
@@ -181,7 +203,7 @@ def _create(method: Method, rtol: float, atol: float, on_grid: bool) -> diffrax.
     return method.solver(root_finder=root_finder)
 
 
-def _steps(log_snrs: Array, on_grid: bool, rtol: float, atol: float, norm: Callable) -> tuple:
+def _steps(log_snrs: Grid, on_grid: bool, rtol: float, atol: float, norm: Callable) -> tuple:
     """The first step, and the controller of the others."""
     if on_grid:
         return None, diffrax.StepTo(log_snrs)
@@ -189,7 +211,7 @@ def _steps(log_snrs: Array, on_grid: bool, rtol: float, atol: float, norm: Calla
     return first_step, diffrax.PIDController(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
 
 
-def _save_at(sde: SDE, save: Array, log_snrs: Array) -> diffrax.SaveAt:
+def _save_at(sde: SDE, save: Float[Array, 'saved'], log_snrs: Grid) -> diffrax.SaveAt:
     low, high = jnp.minimum(log_snrs[0], log_snrs[-1]), jnp.maximum(log_snrs[0], log_snrs[-1])
     return diffrax.SaveAt(ts=jnp.clip(sde.log_snr(save), low, high))
 

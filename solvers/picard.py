@@ -10,18 +10,19 @@ rounds, and the fixed point is the sequential sampler with the same noise: more 
 of them in a row. That pays where the device has room for a window of images at once.
 """
 
-from collections.abc import Callable
+import dataclasses
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from parameterization import ScoreFn
-from sde_lib import SDE, State, expand
-from solvers import ends
-from solvers.ends import Samples
+from parameterization import Process
+from sde_lib import SDE, at, expand
+from shapes import Grid, OneKey, State, Time
+from solvers.grid_solver import Predictor
+from solvers.sampler import Problem, Sampler, Solution, noise_source
 
 
 class Window(NamedTuple):
@@ -32,72 +33,82 @@ class Window(NamedTuple):
     """
 
     begin: Int[Array, '']
-    states: Float[Array, 'window *shape']
+    states: Float[Array, 'states *shape']
     rounds: Int[Array, '']
     path: Float[Array, 'steps *shape'] | None
 
 
-def sample(
-    image_keys: Key[Array, 'batch'],
-    score_fn: ScoreFn,
-    shape: tuple[int, ...],
-    *,
-    sde: SDE,
-    times: Float[Array, 'times'],
-    predictor: Callable,
-    stochastic: bool,
-    window: int,
-    tolerance: float = 0.1,
-    denoise: bool = True,
-    temperature: float = 1.0,
-    trajectory: bool = False,
-) -> Samples:
-    """What `sampling.on_grid` draws with this predictor, within `tolerance`, for the same keys.
+@dataclasses.dataclass(frozen=True)
+class Picard(Sampler):
+    """What `sampling.GridSampler` draws with this predictor, within `tolerance`, for the same keys.
 
     `window` steps are evaluated at once. A state has settled when its change, in root mean square
     over its dimensions, is at most `tolerance` times the noise of its step in ancestral sampling.
     Each image has its own window: `nfe` is the evaluations made for it, `rounds` those in a row.
     """
-    num_steps = times.shape[0] - 1
-    window = min(window, num_steps)
 
-    def draw(image_key, i):
-        return ends.noise_source(image_key[None], shape, temperature)(i)[0]
+    predictor: Predictor
+    window: int = 64
+    tolerance: float = 0.1
 
-    def steps(image_key, states, i):
-        noise = jax.vmap(lambda i: draw(image_key, 1 + i))(i)
-        return predictor(sde, score_fn, noise, states, times[i], times[i + 1])
+    @property
+    def may_end_at_data(self) -> bool:
+        """A predictor evaluates nothing at its last time."""
+        return True
 
-    def improve(image_key, now: Window) -> Window:
-        i = now.begin + jnp.arange(window, dtype=jnp.int32)
-        inside = jnp.minimum(i, num_steps - 1)
-        increments = steps(image_key, now.states[:-1], inside).x - now.states[:-1]
-        increments = jnp.where(expand(i < num_steps, increments), increments, 0.0)
-        allowed = tolerance * _noise_of_steps(sde, times[inside], times[inside + 1])
-        return _next_window(now, increments, allowed)
-
-    def solve(image_key):
-        x = sde.prior_std * draw(image_key, 0)
-        # Windows reach beyond the last step.
-        path = jnp.zeros((num_steps + window, *shape)) if trajectory else None
-        states = jnp.broadcast_to(x, (window + 1, *shape))
-        start = Window(jnp.int32(0), states, jnp.int32(0), path)
-        end = lax.while_loop(
-            lambda now: now.begin < num_steps, lambda now: improve(image_key, now), start
+    def solve(self, problem: Problem) -> Solution:
+        """One loop of rounds for each image."""
+        process, times = problem.process, problem.times
+        solve = jax.vmap(lambda key, x: self._solve(process, key, x, times))
+        x, rounds, path = solve(problem.image_keys, problem.x)
+        return Solution(
+            x,
+            min(self.window, times.shape[0] - 1) * rounds,
+            x - self._last_noise(problem) if self.predictor.eta > 0 else None,
+            jnp.moveaxis(path[:, : times.shape[0]], 1, 0) if self.trajectory else None,
+            rounds,
         )
+
+    def _solve(
+        self, process: Process, image_key: OneKey, x: Float[Array, '*shape'], times: Grid
+    ) -> tuple[Float[Array, '*shape'], Int[Array, ''], Float[Array, 'steps *shape'] | None]:
+        """The last state of one image, its rounds, and the states on the way if asked for."""
+        num_steps = times.shape[0] - 1
+        window = min(self.window, num_steps)
+        draw = noise_source(image_key[None], x.shape, self.temperature)
+
+        def improve(now: Window) -> Window:
+            i = now.begin + jnp.arange(window, dtype=jnp.int32)
+            inside = jnp.minimum(i, num_steps - 1)
+            t, s = times[inside], times[inside + 1]
+            noise = jax.vmap(lambda i: draw(1 + i)[0])(inside)
+            states = now.states[:-1]
+            increments = self.predictor(process, noise, states, t, s).x - states
+            increments = jnp.where(expand(i < num_steps, increments), increments, 0.0)
+            return _next_window(
+                now, increments, self.tolerance * _noise_of_steps(process.sde, t, s)
+            )
+
+        # Windows reach beyond the last step.
+        path = jnp.zeros((num_steps + window, *x.shape)) if self.trajectory else None
+        states = jnp.broadcast_to(x, (window + 1, *x.shape))
+        start = Window(jnp.int32(0), states, jnp.int32(0), path)
+        end = lax.while_loop(lambda now: now.begin < num_steps, improve, start)
         return end.states[0], end.rounds, end.path
 
-    x, rounds, path = jax.vmap(solve)(image_keys)
-    states = jnp.moveaxis(path[:, : num_steps + 1], 1, 0) if trajectory else None
-    nfe = window * rounds
-    if denoise and stochastic:
-        x = x - _last_noise(image_keys, shape, sde, times, predictor, temperature)
-    elif denoise:
-        x, nfe, rounds = ends.denoise(sde, score_fn, x, times[-1]), nfe + 1, rounds + 1
-    return Samples(x, nfe, states, rounds)
+    def _last_noise(self, problem: Problem) -> State:
+        """The noise that the last step ends with: in all predictors the same for any state."""
+        noise = problem.draw(problem.times.shape[0] - 1)
+        t, s = (at(time, noise) for time in problem.times[-2:])
+        x = jnp.zeros_like(noise)
+        process = problem.process.with_score(lambda x, t: jnp.zeros_like(x))
+        step = self.predictor(process, noise, x, t, s)
+        return step.x - step.x_mean
 
 
-def _next_window(now: Window, increments: Array, allowed: Array) -> Window:
+def _next_window(
+    now: Window, increments: Float[Array, 'window *shape'], allowed: Float[Array, 'window']
+) -> Window:
     """The window after a round, which begins where the first state has not settled."""
     states = now.states.at[1:].set(now.states[0] + jnp.cumsum(increments, axis=0))
     change = (states - now.states)[1:].reshape(len(increments), -1)
@@ -111,17 +122,7 @@ def _next_window(now: Window, increments: Array, allowed: Array) -> Window:
     return Window(now.begin + settled, states[kept], now.rounds + 1, path)
 
 
-def _noise_of_steps(sde: SDE, t: Array, s: Array) -> Array:
+def _noise_of_steps(sde: SDE, t: Time, s: Time) -> Time:
     """Standard deviation of x_s given x_t and x_0."""
     _, sigma_ts = sde.transition(s, t)
     return sigma_ts * sde.sigma(s) / sde.sigma(t)
-
-
-def _last_noise(image_keys, shape, sde, times, predictor, temperature) -> State:
-    """The noise that the last step ends with: in all predictors the same for any state."""
-    num_steps = times.shape[0] - 1
-    noise = ends.noise_source(image_keys, shape, temperature)(num_steps)
-    t, s = (jnp.full(len(image_keys), time) for time in times[-2:])
-    x = jnp.zeros_like(noise)
-    step = predictor(sde, lambda x, t: jnp.zeros_like(x), noise, x, t, s)
-    return step.x - step.x_mean

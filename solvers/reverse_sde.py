@@ -10,6 +10,7 @@ what solvers of strong order 1.5 ask for. Each image's Brownian path is a functi
 so rejected steps do not bend its law, and finer steps see the same path.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -17,13 +18,12 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import lineax
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
-from choices import InputError, choose
-from parameterization import ScoreFn
-from sde_lib import SDE, expand
-from solvers import ends
-from solvers.ends import Samples
+from choices import ArgumentError, choose
+from sde_lib import expand
+from shapes import OneKey, Scalar
+from solvers.sampler import Problem, Sampler, Solution
 
 MAX_STEPS = 10_000
 # Resolution of the Brownian paths, in parts of the range of lambda (about 20): finer than any step
@@ -40,92 +40,103 @@ class Method(NamedTuple):
     adaptive: bool = True
 
 
-def sample(
-    image_keys: Key[Array, 'batch'],
-    score_fn: ScoreFn,
-    shape: tuple[int, ...],
-    *,
-    sde: SDE,
-    t_min: float,
-    solver: str = 'shark',
-    rtol: float = 0.02,
-    atol: float = 0.0078,
-    times: Float[Array, 'times'] | None = None,
-    eta: float = 1.0,
-    denoise: bool = True,
-    temperature: float = 1.0,
-    trajectory: Float[Array, 'saved'] | None = None,
-) -> Samples:
+@dataclasses.dataclass(frozen=True)
+class ReverseSDE(Sampler):
     """Samples of the reverse SDE with diffusion eta g, each image with its own steps: as `rtol` and
-    `atol` ask for, or, given `times` from T to t_min, those.
+    `atol` ask for or, if not `adaptive`, those of the grid.
 
-    `denoise` returns E[x_0 | x] at the end, for one more evaluation. `trajectory`: times from T to
-    t_min at which states are asked for; steps end there too, but on a grid states between its times
-    are interpolated. Raises when an image needs over MAX_STEPS steps.
+    For a trajectory adaptive steps end at the times of the grid too. Raises ArgumentError for a
+    solver that does not exist or that cannot choose its steps, and a runtime error when an image
+    needs over MAX_STEPS of them.
     """
-    check(solver, on_grid=times is not None, field='solver')
-    method = SOLVERS[solver]
-    log_snrs = sde.log_snr(jnp.array([sde.T, t_min]) if times is None else times)
 
-    stops = None
-    if trajectory is not None:
-        stops = jnp.clip(sde.log_snr(trajectory), log_snrs[0], log_snrs[-1])
-    drift, noise = _drift_and_noise(sde, score_fn, t_min, eta, temperature)
+    solver: str = 'shark'
+    rtol: float = 0.02
+    atol: float = 0.0078
+    eta: float = 1.0
+    adaptive: bool = True
 
-    def solve(key, y):
-        path = brownian_path(jax.random.fold_in(key, 1), shape, log_snrs[0], log_snrs[-1])
+    def __post_init__(self):
+        method = choose(SOLVERS, self.solver, 'solver')
+        if self.adaptive and not method.adaptive:
+            reason = f'{self.solver!r} estimates no error and needs a grid of times'
+            raise ArgumentError('solver', reason)
+
+    def solve(self, problem: Problem) -> Solution:
+        """One solve for each image, along its own Brownian path."""
+        sde, x, times = problem.process.sde, problem.x, problem.times
+        ends = jnp.array([problem.t_start, problem.t_min])
+        log_snrs, stops = sde.log_snr(ends if self.adaptive else times), None
+        if self.trajectory:
+            stops = jnp.clip(sde.log_snr(times), log_snrs[0], log_snrs[-1])
+        drift, noise = self._drift_and_noise(problem)
+
+        def solve(key, y):
+            key = jax.random.fold_in(key, 1)
+            path = brownian_path(key, y.shape, log_snrs[0], log_snrs[-1])
+            return self._solve(drift, noise, path, y, log_snrs, stops)
+
+        start, end = (jnp.float32(t) for t in (problem.t_start, problem.t_min))
+        y, nfe = jax.vmap(solve)(problem.image_keys, x / sde.alpha(start))
+        states = None
+        if self.trajectory:
+            states = jnp.moveaxis(y[:, :-1], 1, 0)
+            states = states * expand(sde.alpha(times), states)
+        return Solution(sde.alpha(end) * y[:, -1], nfe, trajectory=states)
+
+    def _solve(
+        self,
+        drift: Callable,
+        noise: Callable,
+        path: diffrax.AbstractPath,
+        y: Float[Array, '*shape'],
+        log_snrs: Float[Array, 'ends'],
+        stops: Float[Array, 'stops'] | None,
+    ) -> tuple[Float[Array, 'saved *shape'], Array]:
+        """The states of one image at the stops and at the end, and its evaluations."""
+        method = SOLVERS[self.solver]
+        controller = diffrax.StepTo(log_snrs)
+        first_step = None
+        if self.adaptive:
+            controller = _controller(self.rtol, self.atol, stops)
+            first_step = FIRST_STEP * (log_snrs[-1] - log_snrs[0])
         solution = diffrax.diffeqsolve(
             diffrax.MultiTerm(diffrax.ODETerm(drift), diffrax.ControlTerm(noise, path)),
             method.solver(),
             log_snrs[0],
             log_snrs[-1],
-            FIRST_STEP * (log_snrs[-1] - log_snrs[0]) if times is None else None,
+            first_step,
             y,
-            stepsize_controller=_controller(rtol, atol, stops)
-            if times is None
-            else diffrax.StepTo(log_snrs),
+            stepsize_controller=controller,
             saveat=diffrax.SaveAt(t1=True, ts=stops),
             adjoint=diffrax.ForwardMode(),
             max_steps=MAX_STEPS,
         )
         return solution.ys, method.per_step * solution.stats['num_steps']
 
-    prior = sde.prior_std * ends.noise_source(image_keys, shape, temperature)(0)
-    y, nfe = jax.vmap(solve)(image_keys, prior / sde.alpha(jnp.float32(sde.T)))
-    x = sde.alpha(jnp.float32(t_min)) * y[:, -1]
-    states = None
-    if trajectory is not None:
-        states = jnp.moveaxis(y[:, :-1], 1, 0)
-        states = states * expand(sde.alpha(trajectory), states)
-    if denoise:
-        x, nfe = ends.denoise(sde, score_fn, x, t_min), nfe + 1
-    return Samples(x, nfe, states)
+    def _drift_and_noise(self, problem: Problem) -> tuple[Callable, Callable]:
+        """The two terms of dy, as the docstring of this module has them, of one image."""
+        process, sde = problem.process, problem.process.sde
 
+        def time(log_snr):
+            return jnp.clip(sde.time_at_log_snr(log_snr), problem.t_min, problem.t_start)
 
-def _drift_and_noise(
-    sde: SDE, score_fn: ScoreFn, t_min: float, eta: float, temperature: float
-) -> tuple[Callable, Callable]:
-    """The two terms of dy, as the docstring of this module has them, of one image."""
+        def drift(log_snr, y, args):
+            t = time(log_snr)
+            alpha, sigma = sde.alpha(t), sde.sigma(t)
+            score = process.score(alpha * y[None], t[None])[0]
+            return 0.5 * (1 + self.eta**2) * sigma**2 / alpha * score
 
-    def time(log_snr):
-        return jnp.clip(sde.time_at_log_snr(log_snr), t_min, sde.T)
+        def noise(log_snr, y, args):
+            t = time(log_snr)
+            scale = self.temperature * self.eta * sde.sigma(t) / sde.alpha(t)
+            return lineax.DiagonalLinearOperator(jnp.full(y.shape, scale))
 
-    def drift(log_snr, y, args):
-        t = time(log_snr)
-        alpha, sigma = sde.alpha(t), sde.sigma(t)
-        score = score_fn(alpha * y[None], t[None])[0]
-        return 0.5 * (1 + eta**2) * sigma**2 / alpha * score
-
-    def noise(log_snr, y, args):
-        t = time(log_snr)
-        scale = temperature * eta * sde.sigma(t) / sde.alpha(t)
-        return lineax.DiagonalLinearOperator(jnp.full(y.shape, scale))
-
-    return drift, noise
+        return drift, noise
 
 
 def brownian_path(
-    key: Key[Array, ''], shape: tuple[int, ...], start: Array, end: Array
+    key: OneKey, shape: tuple[int, ...], start: Scalar, end: Scalar
 ) -> diffrax.VirtualBrownianTree:
     """The Brownian path of an image, for increments between any two points of [start, end]."""
     return diffrax.VirtualBrownianTree(
@@ -136,12 +147,6 @@ def brownian_path(
         key=key,
         levy_area=diffrax.SpaceTimeLevyArea,
     )
-
-
-def check(solver: str, *, on_grid: bool, field: str) -> None:
-    """Raises InputError for a solver that does not exist or cannot do what is asked for."""
-    if not (choose(SOLVERS, solver, field).adaptive or on_grid):
-        raise InputError(f'{field}: {solver!r} estimates no error and needs a grid of times')
 
 
 class _Controller(diffrax.PIDController):

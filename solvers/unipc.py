@@ -6,13 +6,14 @@ with B(h) = exp(h) - 1; with more than two points B(h) cancels. The coefficients
 `exponential`.
 """
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 
-from sde_lib import State
+from shapes import State
 from solvers.exponential import Point, advance, evaluate, no_points, num_trusted
 from solvers.grid_solver import GridSolver, Step
 
@@ -24,28 +25,30 @@ class Past(NamedTuple):
     points: list[Point]
 
 
-def unipc(order: int) -> GridSolver:
+@dataclasses.dataclass(frozen=True)
+class UniPC(GridSolver):
     """One evaluation a step (algorithm 3); the last state is a predicted one, as published."""
 
-    def step(sde, score_fn, draw, x, i, times, memory):
-        now = evaluate(sde, score_fn, x, times[i])
+    order: int
+
+    def init(self, process, x, times):
+        return Past(x, no_points(x, self.order))
+
+    def step(self, process, draw, x, i, times, memory):
+        sde = process.sde
+        now = evaluate(process, x, times[i])
 
         def correct():
             latest, *older = memory.points
-            num = jnp.minimum(num_trusted(sde, i - 1, times), order) + 1
+            num = jnp.minimum(num_trusted(sde, i - 1, times), self.order) + 1
             points = [latest, now, *older]
             return advance(sde, memory.x, times[i - 1], times[i], points, num)
 
         x = lax.cond(i > 0, correct, lambda: x)
-        points = [now, *memory.points][:order]
-        num = jnp.minimum(num_trusted(sde, i, times), order)
+        points = [now, *memory.points][: self.order]
+        num = jnp.minimum(num_trusted(sde, i, times), self.order)
         predicted = advance(sde, x, times[i], times[i + 1], points, num)
         return Step(predicted, predicted), Past(x, points)
 
-    def init(sde, score_fn, x, times):
-        return Past(x, no_points(x, order))
 
-    return GridSolver(step, 1, stochastic=False, init=init)
-
-
-SOLVERS = {f'unipc_{order}': functools.partial(unipc, order) for order in (2, 3)}
+SOLVERS = {f'unipc_{order}': functools.partial(UniPC, order) for order in (2, 3)}

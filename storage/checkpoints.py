@@ -24,10 +24,12 @@ from jaxtyping import PyTree
 from choices import InputError, RunError
 from devices import processes
 from storage import fingerprints
-from training import TrainState
+from training import EMA, TrainState
 
 LOSS = 'loss'  # name of a checkpoint's loss in orbax's metadata of it
 CHECKSUM = 'checksum'
+# What the only moving average was called in checkpoints before there could be several.
+OLD_AVERAGE = 'ema_params'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,11 +180,12 @@ class Checkpoints:
         """The state at a step; raises _DamagedError, or InputError if it is of another network."""
         path = f'{self._manager.directory}/{step}'
         checksum = jax.ShapeDtypeStruct((), np.uint32, sharding=like.step.sharding)
-        wanted = {CHECKSUM: checksum, **like._asdict()}
-        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
-        failure = None
+        wanted, failure = {CHECKSUM: checksum, **like._asdict()}, None
         try:
             saved = self._manager.item_metadata(step).tree
+            if OLD_AVERAGE in saved:
+                wanted[OLD_AVERAGE] = wanted.pop('averages')[EMA]
+            abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
             if difference := _difference(saved, wanted):
                 raise InputError(f'{path} is of another network: {difference}')
             found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
@@ -192,6 +195,8 @@ class Checkpoints:
             failure = error
         if not processes.all_of(failure is None):
             raise _DamagedError(f'{path} is damaged and cannot be read') from failure
+        if OLD_AVERAGE in found:
+            found['averages'] = {EMA: found.pop(OLD_AVERAGE)}
         checksum, state = found.pop(CHECKSUM), TrainState(**found)
         if fingerprints.checksum(state) != checksum:
             raise _DamagedError(f'{path} is damaged: its arrays are not those that were saved')

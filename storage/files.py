@@ -1,8 +1,13 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what reading a broken one raises."""
 
 import contextlib
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Iterator
+
+# What numpy raises for an .npz file that is something else, or only half of one.
+BROKEN_NPZ = (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from datasets.sources import BROKEN_NPZ
 from devices import processes
 from storage import files
 
@@ -39,5 +38,5 @@ def load(path: pathlib.Path) -> Arrays | None:
     try:
         with np.load(path) as file:
             return dict(file)
-    except BROKEN_NPZ:
+    except files.BROKEN_NPZ:
         return None

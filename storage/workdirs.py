@@ -1,56 +1,49 @@
-"""The config that a workdir was trained with: which of its fields a later command may change.
+"""The config that a workdir was trained with, and what a later command has changed of it.
 
 Configs are plain nested dictionaries here, as in `config.json`.
 """
 
 import json
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 from choices import InputError
 from storage import files
 
-# What a workdir's checkpoints depend on, and the fields of it that may change all the same.
-FIXED_SECTIONS = ('seed', 'data', 'sde', 'model', 'training', 'optim')
-FREE_FIELDS = (
-    'data.data_dir',
-    'training.num_steps',
-    'training.log_every',
-    'training.eval_every',
-    'training.sample_every',
-    'training.num_samples',
-    'training.checkpoint_every',
-    'training.keep_checkpoints',
-    'training.keep_every',
-    'training.keep_best',
-    'training.max_skipped',
-)
 
+def claim(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) -> None:
+    """Writes the config to a workdir; raises InputError if another run has it.
 
-def claim(workdir: pathlib.Path, config: dict) -> None:
-    """Writes the config to a workdir; raises InputError if another run has it."""
+    `is_fixed` says of a field, by its dotted name, whether a run keeps it.
+    """
     if (workdir / 'config.json').exists():
-        check_same_run(workdir, config)
+        check_same_run(workdir, config, is_fixed)
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'config.json', config)
 
 
-def check_same_run(workdir: pathlib.Path, config: dict) -> None:
+def check_same_run(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) -> None:
     """Raises InputError for the first fixed field that a workdir was not trained with.
 
     A field that the workdir's config lacks is newer than the run.
     """
-    path = workdir / 'config.json'
-    if not path.exists():
+    trained_with = read_config(workdir)
+    if trained_with is None:
         raise InputError(f'--workdir: {workdir} has no config.json; train there first')
-    before, now = flatten(json.loads(path.read_text())), flatten(json.loads(json.dumps(config)))
+    before, now = flatten(trained_with), flatten(json.loads(json.dumps(config)))
     for field in sorted(before):
-        fixed = field.split('.')[0] in FIXED_SECTIONS and field not in FREE_FIELDS
-        if fixed and before.get(field) != now.get(field):
+        if is_fixed(field) and before.get(field) != now.get(field):
             raise InputError(
                 f'{field}: {now.get(field)!r}, but {workdir} was trained with '
                 f'{before.get(field)!r}; use that, or another --workdir'
             )
+
+
+def read_config(workdir: pathlib.Path) -> dict | None:
+    """The config that a workdir was trained with; None if there is none."""
+    path = workdir / 'config.json'
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:

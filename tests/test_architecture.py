@@ -1,155 +1,188 @@
-"""The import rule of docs/architecture.md: imports run one way, from the top of this list down."""
+"""The plan of the house: which room imports which, and what each may know of the world outside.
+
+A room is a package or a module of the root.
+"""
 
 import ast
+import itertools
 import pathlib
+import re
 
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-LAYERS = [
-    {'main'},
-    {'run_tasks', 'run_eval', 'compile_ahead'},
-    {'run_lib'},
-    {'quality', 'conditioning', 'report'},
-    {'samplers', 'bits_per_dim', 'extractors', 'exhibits'},
-    {'classifiers', 'validation'},
-    {
-        'experiment',
-        'metrics',
-        'plots',
-        'checkpoints',
-        'workdirs',
-        'published',
-        'preemption',
-        'datasets',
-        'sharding',
-        'parts',
+from configs import base, fields
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+# Every room imports only what stands after it.
+METHOD = (
+    *('training', 'sampling', 'likelihood', 'bounds', 'losses', 'guidance', 'time_sampling'),
+    *('solvers', 'parameterization', 'sde_lib', 'models', 'keys', 'choices', 'shapes'),
+)
+HOUSE = (
+    *('main', 'run_lib'),
+    *('applications',),
+    *('analysis', 'experiments', 'reports', 'evaluation'),
+    *('configs', 'published', 'datasets', 'storage', 'devices'),
+    *METHOD,
+)
+# Those that have to do with files, with clocks, and with what is told while they run.
+OUTSIDE = {
+    ('os', 'pathlib', 'shutil', 'tempfile', 'io'): {
+        *('main', 'run_lib', 'applications', 'analysis', 'experiments', 'reports', 'evaluation'),
+        *('configs', 'published', 'datasets', 'storage', 'devices'),
     },
-    {'sources', 'sizes'},
-    {
-        'training',
-        'nans',
-        'images',
-        'losses',
-        'bounds',
-        'sampling',
-        'controllable',
-        'likelihood',
-        'error_split',
-        'evaluation',
-        'cost',
-        'hlo',
-        'roofline',
-        'models',
-        'torch_legacy',
-        'torch_zip',
-        'torch_names',
-        'classification',
-    },
-    {'solvers'},
-    {'ode', 'keys', 'mixtures', 'measurements', 'files', 'processes', 'compilation'},
-    {'parameterization'},
-    {'sde_lib'},
-    {'choices', 'quadratures'},
-]
-# Within a layer these, and only these, import each other.
-BESIDE = {
-    ('cost', 'models'),
-    ('torch_legacy', 'torch_zip'),
-    ('bounds', 'losses'),
-    ('checkpoints', 'parts'),
-    ('roofline', 'hlo'),
-    ('compile_ahead', 'run_eval'),
+    ('time', 'datetime'): {'run_lib', 'reports', 'evaluation'},
+    ('absl', 'logging', 'tqdm'): {'main', 'evaluation', 'storage', 'devices'},
 }
-MODULES = sorted(path.stem for path in ROOT.glob('*.py')) + ['models', 'solvers']
+# A config is read here, and travels no further.
+READ_CONFIGS = ('main', 'run_lib', 'applications', 'experiments', 'configs')
+READING_FILES = ('analysis/compile_ahead.py',)
+OF_APPLICATIONS = ('__init__.py', 'run.py', 'conditioning.py')
+# Of tests/test_*.py: what they test is no single module.
+OF_THE_WHOLE = {
+    *('architecture', 'bad_input', 'every_sampler', 'fuzz', 'interruptions', 'kills'),
+}
 
 
-def layer(module):
-    return next((i for i, names in enumerate(LAYERS) if module in names), None)
+def files(room):
+    """The files of a room."""
+    package = ROOT / room
+    return sorted(package.rglob('*.py')) if package.is_dir() else [ROOT / f'{room}.py']
 
 
 def imports(path):
-    """Top-level names that a file imports."""
+    """What a file imports, by dotted names: modules, and what is taken out of them."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split('.')[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            yield node.module.split('.')[0]
+            assert not node.level, f'{path}: a relative import'
+            yield from (f'{node.module}.{alias.name}' for alias in node.names)
 
 
-def files(module):
-    package = ROOT / module
-    return package.glob('*.py') if package.is_dir() else [ROOT / f'{module}.py']
+def imported(room):
+    """The first parts of the names that a room imports, its own excepted."""
+    found = itertools.chain.from_iterable(map(imports, files(room)))
+    return {name.split('.')[0] for name in found} - {room}
 
 
-@pytest.mark.parametrize('module', MODULES)
-def test_imports_run_downwards(module):
-    assert layer(module) is not None, f'{module} has no layer'
-    for path in files(module):
-        for imported in set(imports(path)) & set(MODULES) - {module}:
-            assert layer(imported) > layer(module) or (module, imported) in BESIDE, (
-                f'{path.name} imports {imported}'
-            )
+def documented(tree):
+    """The nodes of a tree that may have a docstring."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    return [node for node in ast.walk(tree) if isinstance(node, kinds)]
 
 
-READ_CONFIGS = {
-    'main',
-    'run_lib',
-    'run_eval',
-    'run_tasks',
-    'compile_ahead',
-    'conditioning',
-    'quality',
-    'samplers',
-    'bits_per_dim',
-    'exhibits',
-    'extractors',
-    'classifiers',
-    'validation',
-    'experiment',
-}
+# The plan
 
 
-@pytest.mark.parametrize('module', sorted(set(MODULES) - READ_CONFIGS))
-def test_configs_are_read_at_the_edge(module):
-    for path in files(module):
-        assert not {'configs', 'ml_collections'} & set(imports(path)), path.name
+def test_every_room_has_its_place():
+    packages = {path.parent.name for path in ROOT.glob('*/__init__.py')} - {'tests'}
+    assert set(HOUSE) == packages | {path.stem for path in ROOT.glob('*.py')}
+    assert len(HOUSE) == len(set(HOUSE))
 
 
-@pytest.mark.parametrize(
-    'module',
-    [
-        'sde_lib',
-        'losses',
-        'classification',
-        'sampling',
-        'controllable',
-        'measurements',
-        'solvers',
-        'likelihood',
-        'bounds',
-        'error_split',
-        'evaluation',
-        'training',
-        'models',
-        'ode',
-        'mixtures',
-        'cost',
-        'hlo',
-        'roofline',
-    ],
-)
-def test_the_method_touches_no_files_clocks_or_logs(module):
-    for path in files(module):
-        assert not {'os', 'pathlib', 'time', 'logging', 'tqdm'} & set(imports(path)), path.name
+@pytest.mark.parametrize('room', HOUSE)
+def test_a_room_imports_only_what_stands_after_it(room):
+    after = HOUSE[HOUSE.index(room) + 1 :]
+    assert imported(room) & set(HOUSE) <= set(after)
+
+
+@pytest.mark.parametrize('room', HOUSE)
+def test_no_room_knows_of_tests_and_benchmarks(room):
+    assert not imported(room) & {'tests', 'benchmarks'}
 
 
 def test_networks_know_no_sde():
-    for path in files('models'):
-        assert set(imports(path)) & set(MODULES) <= {'models', 'choices'}, path.name
+    assert imported('models') & set(HOUSE) <= {'keys', 'choices', 'shapes'}
 
 
-def test_the_documentation_names_every_module():
+# Configs
+
+
+@pytest.mark.parametrize('room', [room for room in HOUSE if room not in READ_CONFIGS])
+def test_configs_are_read_at_the_edge(room):
+    for path in files(room):
+        if str(path.relative_to(ROOT)) not in READING_FILES:
+            parts = {name.split('.')[0] for name in imports(path)}
+            assert not parts & {'configs', 'ml_collections'}, path
+
+
+def test_of_an_application_one_file_reads_the_config_and_one_runs_it():
+    for path in files('applications'):
+        if path.name not in OF_APPLICATIONS:
+            assert not any(name.startswith(('configs', 'ml_collections')) for name in imports(path))
+
+
+def test_fields_are_declared_by_tables_of_the_method():
+    """And by what a data set's images and a workdir's config are made of."""
+    of_house = [
+        name
+        for path in files('configs')
+        for name in imports(path)
+        if name.split('.')[0] in HOUSE and name.split('.')[0] not in ('configs', *METHOD)
+    ]
+    assert set(of_house) <= {'datasets.sizes', 'storage.workdirs'}
+
+
+# What is outside
+
+
+@pytest.mark.parametrize('modules', OUTSIDE, ids=lambda modules: modules[0])
+def test_files_clocks_and_logs_are_the_business_of_few_rooms(modules):
+    assert {room for room in HOUSE if imported(room) & set(modules)} == OUTSIDE[modules]
+
+
+@pytest.mark.parametrize('room', METHOD)
+def test_the_method_touches_no_files_clocks_or_logs(room):
+    assert not imported(room) & {module for modules in OUTSIDE for module in modules}
+
+
+# What is said
+
+
+FIELDS = {field for kind in base.EXPERIMENTS.values() for field in fields.flat(kind(None))}
+DOTTED = re.compile(rf'\b(?:{"|".join(sorted({field.split(".")[0] for field in FIELDS}))})\.\w+')
+
+
+@pytest.mark.parametrize('room', METHOD)
+def test_the_method_speaks_of_arguments_and_not_of_fields(room):
+    """Whoever has a config finds out which field an argument was; see choices.fields_of."""
+    for path in files(room):
+        tree = ast.parse(path.read_text())
+        docstrings = {ast.get_docstring(node, clean=False) for node in documented(tree)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                named = set(DOTTED.findall(node.value)) & FIELDS
+                assert not named or node.value in docstrings, f'{path}:{node.lineno}: {named}'
+
+
+def test_every_docstring_stands_alone():
+    """None begins as if the one before it had been read."""
+    for path in ROOT.glob('[!.]*/**/*.py'):
+        for node in documented(ast.parse(path.read_text())):
+            said = ast.get_docstring(node) or ''
+            assert not said.startswith('The same'), f'{path}: {said}'
+
+
+def test_the_documentation_names_every_room():
     text = (ROOT / 'docs' / 'architecture.md').read_text()
-    for module in MODULES:
-        assert f'{module}.py' in text or f'{module}/' in text, module
+    for room in HOUSE:
+        name = f'{room}/' if (ROOT / room).is_dir() else f'{room}.py'
+        assert re.search(rf'(?<![\w/]){re.escape(name)}', text), name
+
+
+# Tests
+
+
+def test_tests_stand_as_the_house_does():
+    packages = {path.parent.name for path in ROOT.glob('tests/*/__init__.py')} - {'support'}
+    assert packages <= set(HOUSE)
+    subjects = {path.stem.removeprefix('test_') for path in ROOT.glob('tests/test_*.py')}
+    assert subjects - OF_THE_WHOLE <= {path.stem for path in ROOT.glob('*.py')}
+    assert subjects >= OF_THE_WHOLE
+
+
+@pytest.mark.parametrize('room', [room for room in HOUSE if (ROOT / room).is_dir()])
+def test_every_package_is_tested(room):
+    assert list((ROOT / 'tests' / room).glob('test_*.py'))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests import tiny_config
+from evaluation import extractors
+from tests import tiny_classifier, tiny_config
 from tests.support import program, random_run
 
 DOCUMENT = (program.ROOT / 'docs' / 'bad_input.md').read_text()
@@ -20,6 +21,8 @@ CONFIGS = {
     'bool': "config.model = ConfigDict({**config.model, 'nf': True})",
     'none': "config.model = ConfigDict({**config.model, 'dropout': None})",
     'section': "config = ConfigDict({**config, 'sampling': 3})",
+    'lacking': 'config.sde.sigma_max = 3.0',
+    'sampled': "config = ConfigDict({**tiny_classifier.get_config(), 'sampling': {'steps': 3}})",
 }
 
 
@@ -29,7 +32,8 @@ def files(tmp_path_factory):
     path = tmp_path_factory.mktemp('files')
     for name, change in CONFIGS.items():
         (path / f'{name}.py').write_text(
-            'from ml_collections import ConfigDict\n\nfrom tests import tiny_config\n\n\n'
+            'from ml_collections import ConfigDict\n\n'
+            'from tests import tiny_classifier, tiny_config\n\n\n'
             f'def get_config():\n    config = tiny_config.get_config()\n    {change}\n'
             '    return config\n'
         )
@@ -58,6 +62,7 @@ def write_workdirs(path):
     wider.model.nf = 16
     random_run.create(path / 'run', config, 20)
     random_run.create(path / 'unsaved', config)
+    random_run.create(path / 'classifier', tiny_classifier.get_config(), 20)
     random_run.create(path / 'other_network', wider, 20)
     shutil.copy(path / 'run' / 'config.json', path / 'other_network' / 'config.json')
     shutil.copytree(path / 'run', path / 'damaged')
@@ -66,13 +71,14 @@ def write_workdirs(path):
 
 def test_the_document_has_rows_of_every_kind():
     sections = DOCUMENT.split('\n## ')[1:]
-    assert len(sections) == 7
+    assert len(sections) == 8
     assert all('| `' in section for section in sections)
     assert len(ROWS) == DOCUMENT.count('\n| `')
 
 
 @pytest.mark.parametrize(('flags', 'expected'), ROWS, ids=[flags for flags, _ in ROWS])
-def test_bad_input_is_refused_in_one_line(flags, expected, files, tmp_path, capfd):
+def test_bad_input_is_refused_in_one_line(flags, expected, files, tmp_path, capfd, monkeypatch):
+    monkeypatch.delenv(extractors.INCEPTION_VARIABLE, raising=False)
     given = flags.replace('FILES', str(files)).split()
     for name, default in (('config', 'tests/tiny_config.py'), ('workdir', tmp_path / 'new')):
         if not any(flag.startswith(f'--{name}=') for flag in given):

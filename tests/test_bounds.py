@@ -9,6 +9,7 @@ from scipy import stats
 import bounds
 import keys
 import sde_lib
+from parameterization import Process
 from sde_lib import expand
 from tests.support import mixture
 
@@ -17,24 +18,19 @@ SDES = [sde_lib.VP(), sde_lib.SubVP(), sde_lib.VE(), sde_lib.EDM(), sde_lib.Cosi
 WIDTH = 0.8  # of the bins of the toy's pixels, so wide that dequantisation costs much
 
 
-def variational(sde, score_fn, x, num_draws, t_min=None):
+def variational(process, x, **options):
     """The bound of each image."""
-    run = jax.jit(
-        lambda image_keys, x: bounds.variational(
-            image_keys,
-            score_fn,
-            x,
-            sde=sde,
-            t_min=sde.t_min if t_min is None else t_min,
-            num_draws=num_draws,
-        )
-    )
+    run = jax.jit(lambda image_keys, x: bounds.variational(image_keys, process, x, **options))
     return run(keys.per_image(KEY, len(x)), x)
 
 
-def normal_score(sde, std):
-    """The score of N(0, std^2 I)."""
-    return lambda x, t: -x / expand((sde.alpha(t) * std) ** 2 + sde.sigma(t) ** 2, x)
+def normal(sde, std):
+    """The process of N(0, std^2 I)."""
+
+    def score(x, t):
+        return -x / expand((sde.alpha(t) * std) ** 2 + sde.sigma(t) ** 2, x)
+
+    return Process(sde, score)
 
 
 @pytest.mark.parametrize('sde', SDES, ids=lambda sde: type(sde).__name__)
@@ -44,7 +40,7 @@ def test_variational_bound_of_normal_data_is_that_of_the_formula(sde, late):
     std, dim, num = 0.5, 4, 10_000
     t_min = float(sde.time_at_log_snr(jnp.float32(2.0))) if late else sde.t_min
     x = std * jax.random.normal(jax.random.key(1), (num, dim))
-    found = variational(sde, normal_score(sde, std), x, 64, t_min)
+    found = variational(normal(sde, std), x, num_draws=64, t_min=t_min if late else None)
     exact = -stats.norm(0, std).logpdf(x).sum(axis=1)
 
     r = 1 / (std**2 * np.exp(sde.log_snr(jnp.float32(t_min))))
@@ -62,7 +58,7 @@ def test_variational_bound_of_normal_data_is_that_of_the_formula(sde, late):
 def test_variational_bound_of_a_wrong_score_is_above_what_its_density_gives():
     """For N(0, s^2) and the score of N(0, r^2): the same times and noises, and a looser bound."""
     sde, x = sde_lib.VP(), 0.5 * jax.random.normal(jax.random.key(1), (10_000, 4))
-    found, best = (variational(sde, normal_score(sde, std), x, 64).bound for std in (0.8, 0.5))
+    found, best = (variational(normal(sde, std), x, num_draws=64).bound for std in (0.8, 0.5))
     excess, loss = found + stats.norm(0, 0.8).logpdf(x).sum(axis=1), found - best
     assert excess.mean() > -3 * excess.std() / np.sqrt(len(x))
     assert loss.mean() > 4 * loss.std() / np.sqrt(len(x))
@@ -71,7 +67,7 @@ def test_variational_bound_of_a_wrong_score_is_above_what_its_density_gives():
 def test_variational_bound_of_a_mixture_is_near():
     sde, data = sde_lib.VP(), mixture.example(8)
     x = data.sample(jax.random.key(1), 4000)
-    found = variational(sde, data.score_fn(sde), x, 32)
+    found = variational(data.process(sde), x, num_draws=32)
     excess = found.bound + data.log_prob(x, sde, jnp.float32(0.0))
     standard_error = excess.std(ddof=1) / np.sqrt(len(x))
     assert abs(excess.mean()) < 4 * standard_error < 0.5
@@ -81,10 +77,9 @@ def test_variational_bound_of_a_mixture_is_near():
 
 
 def test_bounds_depend_on_the_image_and_its_key_alone():
-    sde, x = sde_lib.VP(), 0.5 * jax.random.normal(jax.random.key(1), (3, 2))
-    score_fn, fields = normal_score(sde, 0.5), {'sde': sde, 't_min': sde.t_min, 'num_draws': 4}
-    together = variational(sde, score_fn, x, 4).bound
-    alone = bounds.variational(keys.per_image(KEY, 3)[2:], score_fn, x[2:], **fields)
+    process, x = normal(sde_lib.VP(), 0.5), 0.5 * jax.random.normal(jax.random.key(1), (3, 2))
+    together = variational(process, x, num_draws=4).bound
+    alone = bounds.variational(keys.per_image(KEY, 3)[2:], process, x[2:], num_draws=4)
     np.testing.assert_allclose(alone.bound[0], together[2], rtol=1e-5)
 
 

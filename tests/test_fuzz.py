@@ -1,4 +1,4 @@
-"""Corrupted configs: each is refused with an InputError, or all that it names can be traced.
+"""Corrupted configs: each is refused by the name of a field, or all that it names can be traced.
 
 What is traced has shapes and types that XLA compiles; nothing is compiled here.
 """
@@ -6,7 +6,9 @@ What is traced has shapes and types that XLA compiles; nothing is compiled here.
 import contextlib
 import copy
 import functools
+import pathlib
 import random
+import re
 import signal
 
 import jax
@@ -18,13 +20,14 @@ import losses
 import models
 import parameterization
 import run_lib
+import sampling
 import sde_lib
 import time_sampling
-import training
 from choices import InputError
+from configs import base, fields
 from devices import sharding
-from evaluation import bits_per_dim
-from experiments import experiment, samplers, validation
+from experiments import kinds, programs, validation
+from experiments.classification import Classification
 from solvers import correctors, grids, ode, predictors, reverse_sde
 from storage import workdirs
 from tests.experiments import test_configs
@@ -43,13 +46,8 @@ NAMES = [
     name
     for names in (
         *(sde_lib.SDES, models.MODELS, parameterization.PARAMETERIZATIONS, losses.WEIGHTINGS),
-        *(
-            time_sampling.TIME_SAMPLERS,
-            samplers.METHODS,
-            predictors.PREDICTORS,
-            correctors.CORRECTORS,
-        ),
-        *(grids.TIME_GRIDS, ode.SOLVERS, reverse_sde.SOLVERS),
+        *(time_sampling.TIME_SAMPLERS, sampling.METHODS, predictors.PREDICTORS),
+        *(correctors.CORRECTORS, grids.TIME_GRIDS, ode.SOLVERS, reverse_sde.SOLVERS),
     )
     for name in names
 ]
@@ -128,31 +126,39 @@ def trace(config, changed):
     validation.check(config)
     mesh = sharding.create_mesh(**config.mesh)
     run_lib.check_periods(config.training)
-    made = experiment.create_experiment(config)
-    run_lib.check_enough(run_lib.load_images(config, 'train'), config.training.batch_size)
-    run_lib.check_batch_sizes(mesh, config, 'training.batch_size', 'eval.batch_size')
-    state = run_lib.abstract_state(config, made, mesh)
+    run_lib.check_range(config.eval)
+    experiment = kinds.create(config, mesh)
+    run_lib.check_enough(experiment.data('train'), config.training.batch_size)
+    for section in {'training', 'eval', 'sampling'} & set(config):
+        sharding.check_divides(mesh, f'{section}.batch_size', config[section].batch_size)
+    experiment.measures(pathlib.Path('nowhere'))
+    state = programs.abstract_state(experiment, mesh)
     if touches(changed, 'data', 'sde', 'model', *OF_STEPS):
-        trace_step(config, made, state)
-    if isinstance(made, experiment.Classifier):
-        scores = experiment.create_class_scores(config, made)
-        jax.eval_shape(scores, state.params, KEY, batch(made))
-        return
-    run_lib.check_batch_sizes(mesh, config, 'sampling.batch_size')
-    for method in config.eval.samplers:
-        samplers.create_sampler(config, made, method)
-    sample = samplers.create_sampler(config, made, config.sampling.method)
-    if touches(changed, 'sde', 'sampling', 'model.num_classes'):
-        jax.eval_shape(sample, state.params, KEY, INDEX)
-    of_batch = bits_per_dim.create(config, made)
-    if touches(changed, *(f'eval.{field}' for field in bits_per_dim.FIELDS)):
-        jax.eval_shape(of_batch, state.params, KEY, batch(made), INDEX)
+        after, _ = jax.eval_shape(experiment.step, state, experiment.batch_shapes(2))
+        assert shapes(after) == shapes(state)
+    if isinstance(experiment, Classification):
+        times = jax.ShapeDtypeStruct((2,), jnp.float32)
+        batch = experiment.batch_shapes(2)
+        jax.eval_shape(experiment.class_scores, times, state.evaluated, KEY, batch)
+    drawing = experiment.drawing()
+    if drawing and touches(changed, 'sde', 'sampling', 'model.num_classes'):
+        jax.eval_shape(drawing.draw, state.evaluated, KEY, INDEX, drawing.given)
+    if touches(changed, *OF_LIKELIHOODS):
+        for program in experiment.programs():
+            jax.eval_shape(program.run, state.evaluated, KEY, program.batch)
 
 
 OF_STEPS = (
     *('seed', 'training.weighting', 'training.time_sampler', 'training.t_min'),
     *('training.reduce_mean', 'training.log_sigma', 'training.label_dropout'),
 )
+OF_LIKELIHOODS = (
+    *('eval.bpd', 'eval.t_min', 'eval.divergence', 'eval.num_probes', 'eval.num_dequantizations'),
+    *('eval.importance_weighted', 'eval.variational_draws', 'eval.round_trip', 'eval.solver'),
+    *('eval.rtol', 'eval.atol', 'eval.per_image_steps'),
+)
+KEY = jax.eval_shape(lambda: jax.random.key(0))
+INDEX = jax.ShapeDtypeStruct((2,), jnp.int32)
 
 
 def touches(changed, *names):
@@ -160,27 +166,8 @@ def touches(changed, *names):
     return any(field == name or field.startswith(f'{name}.') for field in changed for name in names)
 
 
-KEY = jax.eval_shape(lambda: jax.random.key(0))
-INDEX = jax.ShapeDtypeStruct((2,), jnp.int32)
-
-
-def batch(made):
-    image = jax.ShapeDtypeStruct((2, *made.image_shape), jnp.uint8)
-    return {'image': image, 'label': INDEX}
-
-
-def trace_step(config, made, state):
-    loss, optimizer = (
-        experiment.create_loss(config, made),
-        experiment.create_optimizer(config),
-    )
-    gradient = training.make_gradient(lambda *given: loss(*given, True).mean(), config.seed)
-    fields = config.optim
-    step = training.make_step(gradient, optimizer, fields.ema_rate, fields.ema_warmup)
-    after, _ = jax.eval_shape(step, state, batch(made))
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), after) == jax.tree.map(
-        lambda a: (a.shape, a.dtype), state
-    )
+def shapes(tree):
+    return jax.tree.map(lambda a: (a.shape, a.dtype), tree)
 
 
 @contextlib.contextmanager
@@ -223,4 +210,16 @@ def test_a_corrupted_config_is_refused_or_can_be_traced(group):
         except Exception as error:
             error.add_note(f'seed {seed}: {CONFIGS[seed % len(CONFIGS)]}')
             raise
-        assert refusal is None or len(refusal.splitlines()) == 1, refusal
+        if refusal is not None:
+            assert len(refusal.splitlines()) == 1, refusal
+            assert names_a_field(refusal), refusal
+
+
+def names_a_field(refusal):
+    """Whether a line begins with the name of a field, of any experiment, or of one that is none."""
+    named = re.match(r'[\w.]+', refusal)[0]
+    return named in FIELDS or 'there is no such field' in refusal
+
+
+FIELDS = set(fields.flat(base.noise_classifier()))
+FIELDS |= {field for name in models.SCORE_NETWORKS for field in fields.flat(base.score_model(name))}

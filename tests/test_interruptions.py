@@ -97,7 +97,7 @@ def final(workdir):
 
 @pytest.fixture
 def damaged(workdir, final):
-    """The same, of which the newest checkpoint lacks a file until the test is done."""
+    """That run, whose newest checkpoint lacks a file until the test is done."""
     file = workdir / 'checkpoints' / '20' / 'default' / 'manifest.ocdbt'
     content = file.read_bytes()
     file.unlink()

@@ -1,7 +1,5 @@
 """Log-likelihoods against the density of a mixture, and bits/dim against counting."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,23 +8,27 @@ import pytest
 import keys
 import likelihood
 import sde_lib
-from choices import InputError
+from choices import ArgumentError
 from datasets import quantization
+from parameterization import Process
 from solvers import latents
-from tests.support import mixture
+from solvers.ode import ODESolver
+from tests.support import counting, mixture
 
 SDES = [sde_lib.VP(), sde_lib.SubVP(), sde_lib.VE(), sde_lib.FlowMatching(), sde_lib.CosineVP()]
 
 
 KEY = jax.random.key(0)
+SOLVER = ODESolver()
 
 
-def log_prob_of(sde, data, x, key=KEY, **fields):
-    """`likelihood.log_prob` under the exact score."""
-    function = functools.partial(
-        likelihood.log_prob, score_fn=data.score_fn(sde), sde=sde, t_min=sde.t_min, **fields
-    )
-    return jax.jit(function)(keys.per_image(key, len(x)), x=x)
+def log_prob_of(process, x, solver=SOLVER, **options):
+    """`likelihood.log_prob`, compiled."""
+
+    def log_prob(image_keys, x):
+        return likelihood.log_prob(image_keys, process, x, solver=solver, **options)
+
+    return jax.jit(log_prob)(keys.per_image(KEY, len(x)), x)
 
 
 @pytest.mark.parametrize('sde', SDES, ids=lambda sde: type(sde).__name__)
@@ -35,13 +37,44 @@ def test_log_prob_is_that_of_the_mixture(sde, dim):
     """At t_min, where the mixture's density is known; the rest is the prior's distance from p_T."""
     data = mixture.example(dim)
     x = data.sample(jax.random.key(1), 16)
-    found = log_prob_of(sde, data, x, divergence='exact')
+    found = log_prob_of(data.process(sde), x, divergence='exact')
     exact = data.log_prob(x, sde, jnp.float32(sde.t_min))
     # The prior stands in for p_T: this is what that costs at the codes.
     gap = sde.prior_log_prob(found.latent) - data.log_prob(found.latent, sde, jnp.float32(sde.T))
     error = np.abs(found.log_prob - gap - exact) / dim
     assert error.max() < 1e-4
     assert np.abs(gap).max() < 0.05 * dim
+
+
+@pytest.mark.parametrize('solver', ['tsit5', 'dopri5'])
+def test_a_log_prob_has_derivatives_in_the_numbers_of_the_sde(solver):
+    """Forward through the solver: of N(0, s^2 I) the ODE's density is that of the prior, stretched.
+
+    At a small beta_max the prior's distance from p_T matters, and moves with it.
+    """
+    s, t_min, dim = 0.5, 1e-3, 3
+    x = jnp.array([[0.2, -0.4, 0.9], [1.0, 0.0, 0.1]])
+
+    def variance(sde, t):
+        return (sde.alpha(t) * s) ** 2 + sde.sigma(t) ** 2
+
+    def found(beta_max):
+        sde = sde_lib.VP(beta_max=beta_max)
+        process = Process(sde, lambda x, t: -x / variance(sde, t)[:, None])
+        options = {'solver': ODESolver(solver, 1e-6, 1e-6), 't_min': t_min, 'divergence': 'exact'}
+        return likelihood.log_prob(keys.per_image(KEY, 2), process, x, **options).log_prob
+
+    def exact(beta_max):
+        sde = sde_lib.VP(beta_max=beta_max)
+        r = jnp.sqrt(variance(sde, jnp.float32(1)) / variance(sde, jnp.float32(t_min)))
+        return sde.prior_log_prob(r * x) + dim * jnp.log(r)
+
+    at = (jnp.float32(4.0),), (jnp.float32(1.0),)
+    value, slope = jax.jit(lambda: jax.jvp(found, *at))()
+    expected_value, expected_slope = jax.jvp(exact, *at)
+    np.testing.assert_allclose(value, expected_value, atol=1e-4)
+    np.testing.assert_allclose(slope, expected_slope, rtol=1e-2, atol=1e-4)
+    assert np.abs(expected_slope).min() > 1e-3
 
 
 REPEATS = 200
@@ -51,8 +84,9 @@ def repeated(num_probes, divergence='rademacher', num=REPEATS):
     """Estimates of the log-density of one point, by independent keys."""
     sde, data = sde_lib.VP(), mixture.example(8)
     x = data.sample(jax.random.key(1), 1).repeat(num, 0)
-    fields = {'rtol': 1e-4, 'atol': 1e-4, 'num_probes': num_probes}
-    return log_prob_of(sde, data, x, divergence=divergence, **fields)
+    solver = ODESolver(rtol=1e-4, atol=1e-4)
+    options = {'divergence': divergence, 'num_probes': num_probes}
+    return log_prob_of(data.process(sde), x, solver, **options)
 
 
 @pytest.mark.parametrize('divergence', ['rademacher', 'gaussian'])
@@ -75,31 +109,27 @@ def test_standard_errors_fall_as_the_root_of_the_number_of_probes():
 
 
 def test_standard_errors_of_one_probe_and_of_the_exact_divergence():
-    data = mixture.example()
-    x = data.sample(jax.random.key(1), 3)
-    fields = {'rtol': 1e-2, 'atol': 1e-2}
-    assert np.isnan(log_prob_of(sde_lib.VP(), data, x, **fields).standard_error).all()
-    exact = log_prob_of(sde_lib.VP(), data, x, divergence='exact', **fields)
+    data, solver = mixture.example(), ODESolver(rtol=1e-2, atol=1e-2)
+    x, process = data.sample(jax.random.key(1), 3), data.process(sde_lib.VP())
+    assert np.isnan(log_prob_of(process, x, solver).standard_error).all()
+    exact = log_prob_of(process, x, solver, divergence='exact')
     np.testing.assert_array_equal(exact.standard_error, 0)
 
 
-SOLVE = {'solver': 'tsit5', 'rtol': 1e-5, 'atol': 1e-5}
-
-
 def test_decoding_the_latent_code_gives_back_the_image():
-    sde, data = sde_lib.SubVP(), mixture.example()
-    x = data.sample(jax.random.key(1), 32)
-    score_fn, fields = data.score_fn(sde), {'sde': sde, 't_min': sde.t_min, 'solver': 'tsit5'}
+    data = mixture.example()
+    x, process = data.sample(jax.random.key(1), 32), data.process(sde_lib.SubVP())
 
-    @jax.jit
     def error(tol):
-        code, _ = latents.encode(score_fn, x, **fields, rtol=tol, atol=tol)
-        back, _ = latents.decode(score_fn, code, **fields, rtol=tol, atol=tol)
+        solver = ODESolver(rtol=tol, atol=tol)
+        code, _ = latents.encode(process, x, solver=solver)
+        back, _ = latents.decode(process, code, solver=solver)
         return likelihood.round_trip_error(x, back).max()
 
-    assert error(1e-5) < 1e-3
+    fine, coarse = error(1e-5), error(1e-2)
+    assert fine < 1e-3
     # It is the solver's error that is reported.
-    assert error(1e-2) > 10 * error(1e-5)
+    assert coarse > 10 * fine
 
 
 def test_the_code_is_identified_by_the_data_alone():
@@ -109,8 +139,8 @@ def test_the_code_is_identified_by_the_data_alone():
     x = data.sample(jax.random.key(1), 8)
     alpha, sigma = sde.alpha(jnp.float32(1)), sde.sigma(jnp.float32(1))
     scale = jnp.sqrt((alpha * std) ** 2 + sigma**2) / std
-    for fields in (SOLVE, {**SOLVE, 'solver': 'bosh3', 'per_image': False}):
-        code, _ = latents.encode(data.score_fn(sde), x, sde=sde, t_min=sde.t_min, **fields)
+    for solver in (SOLVER, ODESolver('bosh3', per_image=False)):
+        code, _ = latents.encode(data.process(sde), x, solver=solver)
         # x(t_min) has a little noise in its deviation: 6e-6 of it.
         np.testing.assert_allclose(code, alpha * mean + scale * (x - mean), atol=2e-4)
 
@@ -123,53 +153,26 @@ def test_round_trip_error_is_a_root_mean_square_over_pixels():
 
 def test_a_likelihood_depends_on_the_image_and_its_key_alone():
     data = mixture.example(3)
-    x = data.sample(jax.random.key(1), 4)
+    x, process = data.sample(jax.random.key(1), 4), data.process(sde_lib.VP())
     image_keys = keys.per_image(KEY, 4)
 
-    def log_prob(image_keys, x, **fields):
-        sde = sde_lib.VP()
-        return likelihood.log_prob(
-            image_keys, data.score_fn(sde), x, sde=sde, t_min=1e-4, **SOLVE, **fields
-        )
+    def log_prob(image_keys, x, solver=SOLVER):
+        return likelihood.log_prob(image_keys, process, x, solver=solver, t_min=1e-4)
 
     together = log_prob(image_keys, x)
     alone = log_prob(image_keys[3:], x[3:])
     np.testing.assert_allclose(alone.log_prob[0], together.log_prob[3], rtol=1e-5)
     assert alone.nfe[0] == together.nfe[3]
-    by_batch = log_prob(image_keys, x, per_image=False)
+    by_batch = log_prob(image_keys, x, ODESolver(per_image=False))
     assert len(set(np.asarray(by_batch.nfe))) == 1 < len(set(np.asarray(together.nfe)))
     np.testing.assert_allclose(by_batch.log_prob, together.log_prob, atol=3e-3)
 
 
 def test_drift_and_divergence_share_one_network_call():
     """`nfe` counts evaluations with their derivatives; the score is called no more often."""
-    sde, calls = sde_lib.VP(), []
-    exact = mixture.example(4).score_fn(sde)
-
-    def count(x):
-        calls.append(1)
-        return x
-
-    @jax.custom_jvp
-    def counted(x):
-        return jax.pure_callback(count, x, x, vmap_method='sequential')
-
-    @counted.defjvp
-    def _(primals, tangents):
-        return counted(*primals), tangents[0]
-
-    found = jax.jit(
-        lambda x: likelihood.log_prob(
-            keys.per_image(KEY, 1),
-            lambda x, t: exact(counted(x), t),
-            x,
-            sde=sde,
-            t_min=1e-3,
-            num_probes=3,
-            rtol=1e-3,
-            atol=1e-3,
-        )
-    )(jnp.ones((1, 4)))
+    process, calls = counting.counted(mixture.example(4).process(sde_lib.VP()))
+    solver = ODESolver(rtol=1e-3, atol=1e-3)
+    found = log_prob_of(process, jnp.ones((1, 4)), solver, t_min=1e-3, num_probes=3)
     jax.block_until_ready(found)
     assert int(found.nfe[0]) == len(calls)
 
@@ -183,5 +186,6 @@ def test_bits_per_dim_of_uniform_bins_is_eight():
 
 
 def test_unknown_divergences_are_refused():
-    with pytest.raises(InputError, match='exact, rademacher, gaussian'):
-        log_prob_of(sde_lib.VP(), mixture.example(), jnp.ones((1, 2)), divergence='ex')
+    process = mixture.example().process(sde_lib.VP())
+    with pytest.raises(ArgumentError, match='^divergence: .*exact, rademacher, gaussian'):
+        log_prob_of(process, jnp.ones((1, 2)), divergence='ex')

@@ -12,7 +12,8 @@ import losses
 import parameterization
 import sde_lib
 import time_sampling
-from choices import InputError
+from choices import ArgumentError
+from parameterization import Process
 from tests.support import golden
 
 LINEAR = [sde_lib.SDES[name]() for name in sde_lib.SDES if name not in ('ddpm', 'smld')]
@@ -31,7 +32,7 @@ def name_of(sde):
 def test_continuous_loss_agrees_with_the_published(name, weighting, mean):
     sde, data = sde_lib.create(name), golden.load('losses')
     x0, t, noise = (jnp.asarray(data[key]) for key in ('data', 't', 'z'))
-    squares = losses.residual(golden.score_fn, sde, x0, t, noise) ** 2
+    squares = losses.residual(Process(sde, golden.score_fn), x0, t, noise) ** 2
     found = losses.WEIGHTINGS[weighting](sde, t) * losses.reduce_pixels(squares, mean)
     expected = data[f'{name}/dsm_mean{mean:d}_lw{weighting == "likelihood":d}']
     np.testing.assert_allclose(found.mean(), expected, rtol=golden.RTOL)
@@ -48,8 +49,9 @@ def test_discrete_loss_agrees_with_the_published(name, mean):
     def network(x, label):
         return 0.1 * jnp.tanh(x) * sde_lib.expand(1 + label / 100, x)
 
-    score_fn = parameterization.PARAMETERIZATIONS[name](sde, network)
-    residual = losses.residual(score_fn, sde, jnp.asarray(data['data']), t, jnp.asarray(data['z']))
+    parameterize = parameterization.PARAMETERIZATIONS[name]
+    process = Process(sde, functools.partial(parameterize, sde, network))
+    residual = losses.residual(process, jnp.asarray(data['data']), t, jnp.asarray(data['z']))
     found = losses.reduce_pixels(residual**2, mean).mean()
     np.testing.assert_allclose(found, data[f'{name}_mean{mean:d}'], rtol=golden.RTOL)
 
@@ -78,7 +80,7 @@ def test_the_minimiser_on_gaussian_data_is_the_known_score(sde, weighting):
             return -x / variance
 
         # The residual at c is noise + c u.
-        u = losses.residual(exact, sde, x0, t, noise) - noise
+        u = losses.residual(Process(sde, exact), x0, t, noise) - noise
         weight = losses.WEIGHTINGS[weighting](sde, t)[:, None]
         c = -np.mean(weight * noise * u) / np.mean(weight * u**2)
         standard_error = np.std(noise * u + u**2) / np.mean(u**2) / np.sqrt(num)
@@ -93,15 +95,8 @@ def test_log_normal_times_have_the_mean_and_deviation_asked_for():
         seen.append(t)
         return jnp.zeros_like(x)
 
-    loss = losses.create(
-        sde,
-        t_min=sde.t_min,
-        weighting='edm',
-        time_sampler='log_normal',
-        reduce_mean=True,
-        log_sigma=(-1.0, 0.5),
-    )
-    loss(score_fn, jax.random.key(0), jnp.zeros((4000, 1)))
+    loss = losses.DenoisingScoreMatching('edm', 'log_normal', log_sigma=(-1.0, 0.5))
+    loss(Process(sde, score_fn), jax.random.key(0), jnp.zeros((4000, 1)))
     # One time in each of 4,000 equal parts: the error is a part of a part, and the tails' width.
     np.testing.assert_allclose(jnp.log(seen[0]).mean(), -1.0, atol=1e-3)
     np.testing.assert_allclose(jnp.log(seen[0]).std(), 0.5, atol=2e-3)
@@ -110,9 +105,7 @@ def test_log_normal_times_have_the_mean_and_deviation_asked_for():
 def test_descent_on_the_loss_finds_the_variance_of_gaussian_data():
     """The model score is that of N(0, v) data, with v unknown; the data's variance is 0.25."""
     sde = sde_lib.VP()
-    loss = losses.create(
-        sde, t_min=1e-3, weighting='sigma2', time_sampler='stratified', reduce_mean=True
-    )
+    loss = losses.DenoisingScoreMatching(time_sampler='stratified', t_min=1e-3)
     optimizer = optax.adam(optax.cosine_decay_schedule(0.1, 300))
 
     def objective(log_v, key):
@@ -120,7 +113,8 @@ def test_descent_on_the_loss_finds_the_variance_of_gaussian_data():
             return -x / sde_lib.expand(sde.alpha(t) ** 2 * jnp.exp(log_v) + sde.sigma(t) ** 2, x)
 
         key_data, key_loss = jax.random.split(key)
-        return loss(score_fn, key_loss, 0.5 * jax.random.normal(key_data, (4096, 1))).mean()
+        x0 = 0.5 * jax.random.normal(key_data, (4096, 1))
+        return loss(Process(sde, score_fn), key_loss, x0).mean()
 
     def step(carry, key):
         log_v, opt_state = carry
@@ -180,7 +174,7 @@ def test_edm_weighting_with_its_preconditioning_has_unit_weight_on_the_network()
     t = jnp.geomspace(0.002, 80.0, 20)
     x = jnp.zeros((20, 1))
     of_zero, of_one = (
-        parameterization.edm(sde, lambda x, label, out=out: jnp.full_like(x, out))(x, t)
+        parameterization.edm(sde, lambda x, label, out=out: jnp.full_like(x, out), x, t)
         for out in (0.0, 1.0)
     )
     slope = sde_lib.expand(sde.sigma(t), x) * (of_one - of_zero)
@@ -190,13 +184,18 @@ def test_edm_weighting_with_its_preconditioning_has_unit_weight_on_the_network()
 # Input
 
 
-def test_levels_and_chains_come_together():
-    create = functools.partial(losses.create, t_min=1e-3, weighting='sigma2', reduce_mean=True)
-    with pytest.raises(InputError, match='training.time_sampler'):
-        create(sde_lib.SubVP(), time_sampler='levels')
-    with pytest.raises(InputError, match='training.time_sampler'):
-        create(sde_lib.DDPM(), time_sampler='uniform')
-    with pytest.raises(InputError, match='training.weighting: .* sigma2, likelihood, edm'):
-        losses.create(
-            sde_lib.VP(), t_min=1e-5, weighting='snr', time_sampler='uniform', reduce_mean=True
-        )
+@pytest.mark.parametrize(
+    ('sde', 'name'), [(sde_lib.SubVP(), 'levels'), (sde_lib.DDPM(), 'uniform')]
+)
+def test_levels_and_chains_come_together(sde, name):
+    loss = losses.DenoisingScoreMatching(time_sampler=name, t_min=1e-3)
+    message = f'^time_sampler: {name!r} does not go with {type(sde).__name__}'
+    with pytest.raises(ArgumentError, match=message):
+        loss(Process(sde, golden.score_fn), jax.random.key(0), jnp.zeros((2, 1)))
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ArgumentError, match='^weighting: .* sigma2, likelihood, edm'):
+        losses.DenoisingScoreMatching(weighting='snr')
+    with pytest.raises(ArgumentError, match="^time_sampler: unknown name 'level'.*'levels'"):
+        losses.DenoisingScoreMatching(time_sampler='level')

@@ -11,6 +11,7 @@ from PIL import Image
 
 import run_lib
 from choices import InputError
+from evaluation import quantities
 from reports import logs
 from tests import published_config
 from tests.support import program
@@ -49,21 +50,27 @@ def test_training_leaves_what_the_readme_promises(workdir):
 
 def test_evaluation_measures_loss_likelihood_and_samplers(workdir):
     printed = program.succeed(CONFIG, '--mode=eval', f'--workdir={workdir}')
-    found = json.loads((workdir / 'eval' / '40' / 'metrics.json').read_text())
-    found |= json.loads((workdir / 'eval' / '40' / 'rates.json').read_text())
     assert (workdir / 'report.html').exists()
-    assert found['step'] == 40
-    assert found['bits_per_dim_images'] == 12
-    assert 0 < found['bits_per_dim'] < 20
-    assert found['bits_per_dim_standard_error'] > 0
+    found = {
+        quantity.label: quantity
+        for name in ('metrics.json', 'rates.json')
+        for quantity in quantities.read(workdir / 'eval' / '40' / name)
+    }
+    assert found['bits_per_dim_images'].value == 12
+    bits_per_dim = found['bits_per_dim']
+    assert 0 < bits_per_dim.value < 20
+    assert bits_per_dim.standard_error > 0
+    assert bits_per_dim.better == 'lower'
     # One dequantisation and one probe: their parts of the error are not known.
-    assert found['bits_per_dim_error_of_data'] == found['bits_per_dim_standard_error']
+    assert found['bits_per_dim_error_of_data'].value == bits_per_dim.standard_error
     assert 'bits_per_dim_error_of_probes' not in found
-    assert found['bits_per_dim_variational_standard_error'] > 0
-    assert found['pc_nfe'] == 4
-    assert found['ode_nfe'] > 4
-    assert found['pc_samples_per_second'] > 0
-    assert 'bits_per_dim' in printed
+    assert found['bits_per_dim_variational'].standard_error > 0
+    assert found['test_loss'].standard_error > 0
+    assert found['pc_nfe'].value == 4
+    assert found['ode_nfe'].value > 4
+    assert found['pc_samples_per_second'].value > 0
+    for label in found:
+        assert f'{label} ' in printed
     for method in ('pc', 'ode'):
         assert (workdir / 'eval' / '40' / f'samples_{method}.png').exists()
     assert np.load(workdir / 'eval' / '40' / 'bits_per_dim.npz')['bits_per_dim'].shape == (12,)
@@ -87,7 +94,7 @@ def test_a_cost_is_estimated_without_a_workdir_or_running_anything(capsys):
     rows = [line.rsplit('  ', 1) for line in printed.splitlines() if '  ' in line]
     found = {name.rstrip(): value.strip() for name, value in rows if name.strip()}
     assert int(found['parameters'].replace(',', '')) > 1000
-    assert found['  training step, 8 images'].endswith('MFLOP')
+    assert found['  training step, 8 examples'].endswith('MFLOP')
     assert found['  activations, each of 4 devices'].endswith('KiB')
 
 
@@ -157,7 +164,9 @@ def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_pa
             np.testing.assert_array_equal(after[name], value, err_msg=name)
         elif 'count' in name:
             assert (value, after[name]) == (600_000, 0)
-    average, live = (before[f"['{kind}']['Conv_0']['kernel']"] for kind in ('ema_params', 'params'))
+    average, live = (
+        before[f"{kind}['Conv_0']['kernel']"] for kind in ("['averages']['ema']", "['params']")
+    )
     np.testing.assert_array_equal(live, np.float32(1.01) * average)
     with pytest.raises(InputError, match='first has checkpoints already; import into a new one'):
         run_lib.import_checkpoint(published_config.get_config(), first, exported)
@@ -169,7 +178,10 @@ def test_a_pytorch_checkpoint_is_imported_and_evaluated(tmp_path, capsys):
     assert 'a fresh optimiser' in capsys.readouterr().out
     program.call(PUBLISHED, '--mode=eval', f'--workdir={tmp_path}')
     found = json.loads((tmp_path / 'eval' / '1234' / 'metrics.json').read_text())
-    assert found['test_loss'] > 0
+    assert found['step'] == 1234
+    (test_loss,) = found['quantities']
+    assert test_loss['name'] == 'test_loss'
+    assert test_loss['value'] > 0
 
 
 # Refusals; tests/test_bad_input.py has most of them

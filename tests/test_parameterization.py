@@ -1,5 +1,7 @@
 """From outputs to scores: the networks that are right give the scores that are known."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 
 import parameterization
 import sde_lib
+from parameterization import Process
 from sde_lib import expand
 
 X = jax.random.normal(jax.random.key(0), (5, 3, 3, 1))
@@ -22,7 +25,12 @@ def test_a_perfect_edm_network_is_zero_on_gaussian_data(name):
     """With sigma_data^2 = V the preconditioning alone is the exact score of N(0, V I)."""
     sde = sde_lib.create(name)
     t = sde.t_min + jnp.linspace(0, 1, 5) * (sde.T - sde.t_min)
-    score_fn = parameterization.edm(sde, lambda x, label: jnp.zeros_like(x), sigma_data=V**0.5)
+
+    def score_fn(x, t):
+        return parameterization.edm(
+            sde, lambda x, label: jnp.zeros_like(x), x, t, sigma_data=V**0.5
+        )
+
     np.testing.assert_allclose(score_fn(X, t), exact_score(sde, t), rtol=1e-4)
 
 
@@ -38,7 +46,7 @@ def test_edm_follows_the_equations_of_the_paper():
     c_out = sigma * s / jnp.sqrt(sigma**2 + s**2)
     c_in = 1 / jnp.sqrt(sigma**2 + s**2)
     denoised = c_skip * X + c_out * network(c_in * X, jnp.exp(jnp.log(t) / 4))
-    found = parameterization.edm(sde, network)(X, t)
+    found = parameterization.edm(sde, network, X, t)
     np.testing.assert_allclose(found, (denoised - X) / sigma**2, rtol=1e-4, atol=1e-5)
 
 
@@ -46,7 +54,7 @@ def test_labels_are_the_published_ones():
     def label_of(name, sde, t):
         seen = []
         network = lambda x, label: (seen.append(label), x)[1]  # noqa: E731
-        score_fn = parameterization.PARAMETERIZATIONS[name](sde, network)
+        score_fn = functools.partial(parameterization.PARAMETERIZATIONS[name], sde, network)
         score_fn(X[:1], jnp.array([t]))
         return seen[0].item()
 
@@ -59,7 +67,7 @@ def test_labels_are_the_published_ones():
 
 def test_noise_predictions_are_scores_times_minus_sigma():
     sde, t = sde_lib.SubVP(), jnp.linspace(0.1, 1.0, 5)
-    found = parameterization.noise(sde, lambda x, label: jnp.ones_like(x))(X, t)
+    found = parameterization.noise(sde, lambda x, label: jnp.ones_like(x), X, t)
     np.testing.assert_allclose(found * expand(sde.sigma(t), X), -jnp.ones_like(X), rtol=1e-6)
 
 
@@ -81,9 +89,66 @@ def test_edm_shows_fourier_features_to_the_network():
     sde, seen = sde_lib.EDM(), []
     network = lambda x, label: (seen.append(x), x[..., :1])[1]  # noqa: E731
     t = jnp.array([1e-3, 0.02, 0.1, 1.0, 50.0])
-    parameterization.edm(sde, network, input_fourier=(2, 6))(X, t)
+    parameterization.edm(sde, network, X, t, input_fourier=(2, 6))
     assert seen[0].shape == (5, 3, 3, 5)
     damping = jnp.exp(-0.5 * (64 * jnp.pi * 1e-3) ** 2)
     expected = damping * jnp.sin(64 * jnp.pi * X[0, ..., 0])
     np.testing.assert_allclose(seen[0][0, ..., 3], expected, atol=1e-5)
     assert jnp.abs(seen[0][-1, ..., 1:]).max() == 0
+
+
+# Processes
+
+
+def test_a_process_denoises_by_tweedies_formula():
+    sde, t = sde_lib.SubVP(), jnp.linspace(0.1, 1.0, 5)
+    process = Process(sde, lambda x, t: exact_score(sde, t))
+    # E[x_0 | x_t] of N(0, V I) is linear in x_t.
+    gain = sde.alpha(t) * V / (sde.alpha(t) ** 2 * V + sde.sigma(t) ** 2)
+    # At T an alpha of 0.007 divides what is left of x_t, of size 1 in float32.
+    np.testing.assert_allclose(process.denoise(X, t), expand(gain, X) * X, rtol=1e-4, atol=5e-5)
+
+
+def learned(variance, sde, x, t):
+    """The score of N(0, variance I)."""
+    return -x / expand(sde.alpha(t) ** 2 * variance + sde.sigma(t) ** 2, x)
+
+
+def test_a_process_is_a_pytree_of_the_numbers_of_its_sde_and_of_its_score():
+    sde = sde_lib.VP()
+    bound = Process(sde, jax.tree_util.Partial(learned, 0.25, sde))
+    assert jax.tree.leaves(bound) == [0.1, 20.0, 0.25, 0.1, 20.0]
+    plain = Process(sde, lambda x, t: -x)
+    assert jax.tree.leaves(plain) == [0.1, 20.0]
+    for process in (bound, plain):
+        again = jax.tree.map(lambda number: number, process)
+        assert again.sde == sde
+        np.testing.assert_array_equal(again.score(X, jnp.ones(5)), process.score(X, jnp.ones(5)))
+
+
+def test_a_process_is_an_argument_of_programs_and_of_their_derivatives():
+    sde, t = sde_lib.VP(), jnp.linspace(0.1, 1.0, 5)
+
+    def process(variance):
+        return Process(sde, jax.tree_util.Partial(learned, variance, sde))
+
+    calls = []
+
+    @jax.jit
+    def denoise(process):
+        calls.append(1)
+        return process.denoise(X, t)
+
+    for variance in (0.25, 0.5):
+        expected = process(variance).denoise(X, t)
+        np.testing.assert_allclose(denoise(process(variance)), expected, rtol=1e-5)
+    assert len(calls) == 1  # One program for all variances.
+
+    def loss(process):
+        return jnp.sum(process.score(X, t) ** 2)
+
+    # Of one number that is known: d/dv (1 / (alpha^2 v + sigma^2))^2.
+    (found,) = jax.grad(loss)(process(0.25)).score.args[:1]
+    total = expand(sde.alpha(t) ** 2 * 0.25 + sde.sigma(t) ** 2, X)
+    expected = jnp.sum(-2 * expand(sde.alpha(t), X) ** 2 * X**2 / total**3)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

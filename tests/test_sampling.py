@@ -1,6 +1,6 @@
 """Solvers against the published steps, exact scores, and each other."""
 
-import functools
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 
 import keys
-import sampling
 import sde_lib
+from parameterization import Process
+from sampling import GridSampler, ProbabilityFlow
 from solvers import correctors, grids, predictors
-from solvers.grid_solver import predictor_corrector
-from tests.support import golden, mixture
+from solvers.correctors import AnnealedLangevin, Langevin
+from solvers.grid_solver import PredictorCorrector
+from solvers.grids import TimeGrid
+from solvers.ode import ODESolver
+from tests.support import counting, golden, mixture
 
 # The published steps
 
@@ -39,18 +43,18 @@ DDPM, SMLD = sde_lib.DDPM(), sde_lib.SMLD()
 @pytest.mark.parametrize(
     ('recorded', 'step', 'sde'),
     [
-        ('vp/euler_maruyama', predictors.euler_maruyama, VP),
-        ('subvp/euler_maruyama', predictors.euler_maruyama, SUBVP),
-        ('ve/euler_maruyama', predictors.euler_maruyama, VE),
-        ('vp/reverse_diffusion', predictors.reverse_diffusion, DDPM),
-        ('subvp/reverse_diffusion', predictors.reverse_diffusion, SUBVP),
-        ('ve/reverse_diffusion', predictors.reverse_diffusion, SMLD),
-        ('vp/ancestral_sampling', predictors.ancestral_fixed_large, DDPM),
-        ('ve/ancestral_sampling', predictors.ancestral, SMLD),
-        ('vp/langevin', correctors.langevin, DDPM),
-        ('ve/langevin', correctors.langevin, SMLD),
-        ('vp/ald', correctors.annealed_langevin, VP),
-        ('ve/ald', correctors.annealed_langevin, VE),
+        ('vp/euler_maruyama', predictors.EulerMaruyama(), VP),
+        ('subvp/euler_maruyama', predictors.EulerMaruyama(), SUBVP),
+        ('ve/euler_maruyama', predictors.EulerMaruyama(), VE),
+        ('vp/reverse_diffusion', predictors.ReverseDiffusion(), DDPM),
+        ('subvp/reverse_diffusion', predictors.ReverseDiffusion(), SUBVP),
+        ('ve/reverse_diffusion', predictors.ReverseDiffusion(), SMLD),
+        ('vp/ancestral_sampling', predictors.AncestralFixedLarge(), DDPM),
+        ('ve/ancestral_sampling', predictors.Ancestral(), SMLD),
+        ('vp/langevin', Langevin(batch_mean=True), DDPM),
+        ('ve/langevin', Langevin(batch_mean=True), SMLD),
+        ('vp/ald', AnnealedLangevin(), VP),
+        ('ve/ald', AnnealedLangevin(), VE),
     ],
 )
 def test_steps_agree_with_the_published(recorded, step, sde):
@@ -60,10 +64,10 @@ def test_steps_agree_with_the_published(recorded, step, sde):
     is_chain = isinstance(sde, sde_lib.Chain)
     after, before = ((level + 1) / 1000, level / 1000) if is_chain else (t, t - 1 / 1000)
     noise = jnp.asarray(data['predictor_noise'])
-    if step in (correctors.langevin, correctors.annealed_langevin):
-        noise = jnp.asarray(data['corrector_noise'])
-        step = functools.partial(step, snr=float(data['snr']), batch_mean=True)
-    found = step(sde, lambda x, _: golden.score_fn(x, t), noise, x, after, before)
+    if isinstance(step, Langevin | AnnealedLangevin):
+        step, noise = dataclasses.replace(step, snr=float(data['snr'])), data['corrector_noise']
+    process = Process(sde, lambda x, _: golden.score_fn(x, t))
+    found = step(process, jnp.asarray(noise), x, after, before)
     for key in ('x', 'x_mean'):
         expected = data[f'{recorded}/{key}']
         # VE's noise has a scale of 6 at t = 1, of which the published difference of squares loses
@@ -75,17 +79,16 @@ def test_steps_agree_with_the_published(recorded, step, sde):
 # Samplers on a mixture with known scores
 
 
-def on_grid(sde, *parts, steps=400, **fields):
+def on_grid(*parts, steps=400, t_min=1e-3, **fields):
     """A sampler by predictor and corrector."""
-    times = grids.create(grids.log_snr_grid, sde, steps, max(1e-3 * sde.T, sde.t_min))
-    solver = predictor_corrector(*parts)
-    return functools.partial(sampling.on_grid, sde=sde, times=times, solver=solver, **fields)
+    solver, grid = PredictorCorrector(*parts), TimeGrid(steps, 'log_snr')
+    return GridSampler(solver, grid=grid, t_min=t_min, **fields)
 
 
-def draw(sampler, score_fn, num, dim=2, seed=0):
+def draw(sampler, process, num, dim=2, seed=0):
     """Samples of one compiled program."""
     image_keys = keys.per_image(jax.random.key(seed), num)
-    return jax.jit(lambda image_keys: sampler(image_keys, score_fn, (dim,)))(image_keys)
+    return jax.jit(lambda image_keys: sampler(image_keys, process, (dim,)))(image_keys)
 
 
 def assert_is_distributed_as(x, data, name=''):
@@ -113,15 +116,16 @@ LINEAR = [sde for name, sde in sde_lib.SDES.items() if name != 'geometric']
 @pytest.mark.parametrize('predictor', ['reverse_diffusion', 'ancestral'])
 def test_predictors_draw_from_the_mixture_on_every_sde(sde, predictor):
     data = mixture.example()
-    drawn = draw(on_grid(sde, predictors.PREDICTORS[predictor]), data.score_fn(sde), 4000)
+    sampler = on_grid(predictors.PREDICTORS[predictor](), t_min=max(1e-3 * sde.T, sde.t_min))
+    drawn = draw(sampler, data.process(sde), 4000)
     assert_is_distributed_as(drawn.x, data)
 
 
 @pytest.mark.parametrize('name', ['vp', 'subvp', 've'])
 def test_euler_maruyama_draws_from_the_mixture(name):
     data, sde = mixture.example(), sde_lib.create(name)
-    sampler = on_grid(sde, predictors.euler_maruyama, steps=1000)
-    drawn = draw(sampler, data.score_fn(sde), 4000)
+    sampler = on_grid(predictors.EulerMaruyama(), steps=1000)
+    drawn = draw(sampler, data.process(sde), 4000)
     assert_is_distributed_as(drawn.x, data)
 
 
@@ -133,7 +137,7 @@ def test_correctors_keep_the_marginals(name, corrector):
     In 64 dimensions: step sizes from each image's norms vary with its state in few dimensions.
     """
     data, sde, t = mixture.example(64), sde_lib.create(name), 0.4
-    step = functools.partial(correctors.CORRECTORS[corrector], snr=0.03)
+    step, process = correctors.CORRECTORS[corrector](snr=0.03), data.process(sde)
     key_data, key_noise, key_chain = jax.random.split(jax.random.key(0), 3)
     times = jnp.full(2000, t)
     noise = jax.random.normal(key_noise, (2000, 64))
@@ -141,7 +145,7 @@ def test_correctors_keep_the_marginals(name, corrector):
 
     def advance(x, key):
         noise = jax.random.normal(key, x.shape)
-        return step(sde, data.score_fn(sde), noise, x, times, times - 1e-3).x, None
+        return step(process, noise, x, times, times - 1e-3).x, None
 
     x, _ = jax.jit(lambda x: jax.lax.scan(advance, x, jax.random.split(key_chain, 200)))(start)
     # Standard error of the total variance: under 1 %. Step sizes in proportion to |noise|^2 add
@@ -154,21 +158,20 @@ def test_correctors_keep_the_marginals(name, corrector):
 @pytest.mark.parametrize('name', [name for name in sde_lib.SDES if name not in ('ddpm', 'smld')])
 def test_probability_flow_draws_from_the_mixture_on_every_sde(name):
     data, sde = mixture.example(), sde_lib.create(name)
-    sampler = functools.partial(
-        sampling.probability_flow, sde=sde, t_min=max(1e-3, sde.t_min), rtol=1e-3, atol=1e-3
-    )
-    assert_is_distributed_as(draw(sampler, data.score_fn(sde), 4000).x, data)
+    solver = ODESolver(rtol=1e-3, atol=1e-3)
+    sampler = ProbabilityFlow(solver, t_min=max(1e-3, sde.t_min), denoise=False)
+    assert_is_distributed_as(draw(sampler, data.process(sde), 4000).x, data)
 
 
 def test_without_noise_ancestral_sampling_solves_the_probability_flow():
     """DDIM (eta = 0) converges to the ODE's solution from the same prior sample, at order 1."""
-    data, sde = mixture.example(), sde_lib.VP()
-    flow = functools.partial(sampling.probability_flow, sde=sde, t_min=1e-3, rtol=1e-6, atol=1e-6)
-    exact = draw(flow, data.score_fn(sde), 64).x
+    process = mixture.example().process(sde_lib.VP())
+    flow = ProbabilityFlow(ODESolver(rtol=1e-6, atol=1e-6), t_min=1e-3, denoise=False)
+    exact = draw(flow, process, 64).x
 
     def error(steps):
-        sampler = on_grid(sde, predictors.ddim, steps=steps, denoise=False)
-        return np.abs(draw(sampler, data.score_fn(sde), 64).x - exact).mean()
+        sampler = on_grid(predictors.DDIM(), steps=steps, denoise=False)
+        return np.abs(draw(sampler, process, 64).x - exact).mean()
 
     order = np.log2(error(100) / error(200))
     assert abs(order - 1) < 0.25
@@ -177,41 +180,31 @@ def test_without_noise_ancestral_sampling_solves_the_probability_flow():
 # What every sampler promises
 
 
+LANGEVIN = Langevin(snr=0.1)
 SAMPLERS = {
-    'pc': on_grid(
-        sde_lib.VP(),
-        predictors.reverse_diffusion,
-        functools.partial(correctors.langevin, snr=0.1),
-        2,
-        steps=20,
-    ),
-    'ode': functools.partial(
-        sampling.probability_flow, sde=sde_lib.VP(), t_min=1e-3, rtol=1e-4, atol=1e-4
-    ),
+    'pc': on_grid(predictors.ReverseDiffusion(), LANGEVIN, 2, steps=20),
+    'ode': ProbabilityFlow(ODESolver(rtol=1e-4, atol=1e-4), t_min=1e-3, denoise=False),
 }
 
 
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_a_sample_does_not_depend_on_its_batch(name):
-    score_fn = mixture.example().score_fn(sde_lib.VP())
-    alone = draw(SAMPLERS[name], score_fn, 1)
-    together = draw(SAMPLERS[name], score_fn, 8)
+    process = mixture.example().process(sde_lib.VP())
+    alone = draw(SAMPLERS[name], process, 1)
+    together = draw(SAMPLERS[name], process, 8)
     # Rounding differs between the two programs, and moves adaptive steps within their tolerance.
     atol = 1e-5 if name == 'pc' else 3e-4
     np.testing.assert_allclose(alone.x[0], together.x[0], atol=atol)
 
 
-LANGEVIN = functools.partial(correctors.langevin, snr=0.1)
-
-
 @pytest.mark.parametrize(
     ('sampler', 'expected'),
     [
-        (on_grid(sde_lib.VP(), predictors.ancestral, steps=20), 20),
+        (on_grid(predictors.Ancestral(), steps=20), 20),
         (SAMPLERS['pc'], 60),
-        (on_grid(sde_lib.VP(), None, LANGEVIN, steps=20), 20),
+        (on_grid(None, LANGEVIN, steps=20), 20),
         *[
-            (functools.partial(SAMPLERS['ode'], solver=solver, denoise=denoise), None)
+            (ProbabilityFlow(ODESolver(solver, 1e-4, 1e-4), t_min=1e-3, denoise=denoise), None)
             for solver in ('heun', 'bosh3', 'tsit5', 'dopri5', 'dopri8')
             for denoise in (False, True)
         ],
@@ -219,14 +212,8 @@ LANGEVIN = functools.partial(correctors.langevin, snr=0.1)
 )
 def test_nfe_is_the_number_of_network_calls(sampler, expected):
     """Counted by a callback in the score, for one image: a batch runs until its slowest is done."""
-    calls = []
-    exact = mixture.example().score_fn(sde_lib.VP())
-
-    def counted(x, t):
-        return jax.pure_callback(lambda x: (calls.append(1), x)[1], x, x, vmap_method='sequential')
-
-    drawn = draw(sampler, lambda x, t: exact(counted(x, t), t), 1)
-    jax.block_until_ready(drawn)
+    process, calls = counting.counted(mixture.example().process(sde_lib.VP()))
+    drawn = jax.block_until_ready(draw(sampler, process, 1))
     assert int(drawn.nfe[0]) == len(calls)
     assert expected in (None, len(calls))
 
@@ -238,9 +225,9 @@ def test_many_corrections_are_no_larger_a_program_than_one():
         calls.append(1)
         return -x
 
-    sampler = on_grid(sde_lib.VP(), None, LANGEVIN, 100, steps=20)
+    sampler, process = on_grid(None, LANGEVIN, 100, steps=20), Process(sde_lib.VP(), score_fn)
     drawn = jax.eval_shape(
-        lambda image_keys: sampler(image_keys, score_fn, (2,)),
+        lambda image_keys: sampler(image_keys, process, (2,)),
         keys.per_image(jax.random.key(0), 1),
     )
     assert drawn.x.shape == (1, 2)
@@ -248,27 +235,27 @@ def test_many_corrections_are_no_larger_a_program_than_one():
 
 
 def test_a_trajectory_leads_from_the_prior_to_the_samples():
-    sde, score_fn = sde_lib.VE(), mixture.example().score_fn(sde_lib.VE())
-    sampler = on_grid(sde, predictors.ancestral, steps=10, denoise=False)
-    drawn = draw(functools.partial(sampler, trajectory=True), score_fn, 3)
+    sde, process = sde_lib.VE(), mixture.example().process(sde_lib.VE())
+    sampler = on_grid(predictors.Ancestral(), steps=10, denoise=False)
+    drawn = draw(dataclasses.replace(sampler, trajectory=True), process, 3)
     assert drawn.trajectory.shape == (11, 3, 2)
     np.testing.assert_array_equal(drawn.trajectory[-1], drawn.x)
     prior = sde.prior_std * keys.normal(keys.per_image(jax.random.key(0), 3), 0, (2,))
     np.testing.assert_allclose(drawn.trajectory[0], prior, rtol=1e-6)
-    assert draw(sampler, score_fn, 3).trajectory is None
+    assert draw(sampler, process, 3).trajectory is None
 
 
 def test_at_zero_temperature_all_samples_are_one():
-    score_fn = mixture.example().score_fn(sde_lib.VP())
+    process = mixture.example().process(sde_lib.VP())
     # Langevin's step is in proportion to the norm of the noise: none.
-    drawn = draw(functools.partial(SAMPLERS['pc'], temperature=0.0), score_fn, 4)
+    drawn = draw(dataclasses.replace(SAMPLERS['pc'], temperature=0.0), process, 4)
     np.testing.assert_allclose(drawn.x, np.broadcast_to(drawn.x[:1], (4, 2)), atol=1e-6)
 
 
 @pytest.mark.parametrize('name', ['log_snr', 'karras', 'uniform'])
 def test_grids_of_a_chain_are_levels(name):
     sde = sde_lib.DDPM()
-    times = grids.create(grids.TIME_GRIDS[name], sde, 200, sde.t_min)
+    times = TimeGrid(200, name).times(sde, sde.t_min)
     np.testing.assert_allclose(times * 1000, np.round(times * 1000), atol=1e-3)
     assert (np.diff(times) < 0).all()
     np.testing.assert_array_equal(times[jnp.array([0, -1])], jnp.array([sde.T, sde.t_min]))
@@ -279,7 +266,7 @@ def test_grids_of_a_chain_are_levels(name):
 def test_grids_fall_from_the_end_to_t_min(name, grid):
     sde = sde_lib.create(name)
     t_min = max(1e-3, sde.t_min)
-    times = grid(sde, 50, t_min)
+    times = grid(sde, 50, sde.T, t_min)
     assert times.shape == (51,)
     np.testing.assert_array_equal(times[jnp.array([0, -1])], jnp.array([sde.T, t_min]))
     assert (np.diff(times) < 0).all()
@@ -290,4 +277,4 @@ def test_karras_grid_is_that_of_edm():
     i = np.arange(18)
     ends = 80 ** (1 / 7), 0.002 ** (1 / 7)
     expected = (ends[0] + i / 17 * (ends[1] - ends[0])) ** 7
-    np.testing.assert_allclose(grids.karras_grid(sde, 17, 0.002), expected, rtol=1e-4)
+    np.testing.assert_allclose(grids.karras_grid(sde, 17, 80.0, 0.002), expected, rtol=1e-4)

@@ -1,5 +1,6 @@
 """SDEs against float64 formulas, their own derivatives, simulation, and the published code."""
 
+import dataclasses
 import functools
 import math
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import sde_lib
-from choices import InputError
+from choices import ArgumentError
 from tests.support import golden
 
 SDES = [cls() for cls in sde_lib.SDES.values()]
@@ -134,6 +135,73 @@ def test_a_new_sde_needs_two_methods():
     g2 = 2 * jnp.sin(t) * jnp.cos(t) - 2 * slope * jnp.sin(t) ** 2
     np.testing.assert_allclose(sde.diffusion(t) ** 2, g2, rtol=1e-5)
     np.testing.assert_allclose(sde.time_at_log_snr(sde.log_snr(t)), t, rtol=1e-5)
+
+
+# Numbers as parameters
+
+
+def coefficients(sde, t):
+    """All that is computed of an SDE."""
+    s = 0.5 * t
+    return {
+        'T': jnp.asarray(sde.T),
+        't_min': jnp.asarray(sde.t_min),
+        'prior_std': jnp.asarray(sde.prior_std),
+        'log_alpha': sde.log_alpha(t),
+        'sigma': sde.sigma(t),
+        'f': sde.f(t),
+        'diffusion': sde.diffusion(t),
+        'log_snr': sde.log_snr(t),
+        'time': sde.time_at_log_snr(sde.log_snr(t)),
+        'transition': sde.transition(s, t),
+        'prior': sde.prior_log_prob(t[:, None]),
+    }
+
+
+@pytest.mark.parametrize('sde', SDES, ids=name_of)
+def test_an_sde_is_a_pytree_of_its_numbers(sde):
+    fields = {field.name: getattr(sde, field.name) for field in dataclasses.fields(sde)}
+    paths, structure = jax.tree_util.tree_flatten_with_path(sde)
+    leaves = {path[0].name: number for path, number in paths}
+    assert leaves == {name: x for name, x in fields.items() if isinstance(x, float)}
+    assert jax.tree.unflatten(structure, leaves.values()) == sde
+    # A number of levels gives arrays their shapes.
+    if isinstance(sde, sde_lib.Chain):
+        assert structure != jax.tree.structure(dataclasses.replace(sde, num_scales=7))
+
+
+@pytest.mark.parametrize('sde', SDES, ids=name_of)
+def test_numbers_may_be_arrays_and_arguments_of_a_program(sde):
+    t = interior_times(sde)
+    expected = coefficients(sde, t)
+    arrays = jax.tree.map(jnp.float32, sde)
+    for found in (coefficients(arrays, t), jax.jit(coefficients)(sde, t)):
+        # Floats in place of Python's numbers: their rounding, grown by the range of log(sigma).
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=2e-4, atol=2e-5), found, expected
+        )
+
+
+@pytest.mark.parametrize('sde', [sde for sde in SDES if jax.tree.leaves(sde)], ids=name_of)
+def test_coefficients_have_derivatives_in_their_numbers(sde):
+    """Against central differences in float64."""
+    t = jnp.float32(0.6) * sde.T
+
+    def value(sde):
+        return sde.log_alpha(t) + jnp.log(sde.sigma(t)) + jnp.log(sde.diffusion(t))
+
+    found = jax.grad(value)(sde)
+    assert type(found) is type(sde)
+    with jax.enable_x64(True):
+        t = jnp.float64(t)
+        for field in [f.name for f in dataclasses.fields(sde) if f.type is not int]:
+            number = getattr(sde, field)
+            step = 1e-4 * abs(number)
+            high, low = (
+                value(dataclasses.replace(sde, **{field: number + sign * step})) for sign in (1, -1)
+            )
+            expected = float((high - low) / (2 * step))
+            np.testing.assert_allclose(getattr(found, field), expected, rtol=1e-3, atol=1e-5)
 
 
 # Transitions
@@ -311,8 +379,8 @@ def test_euler_steps_of_sub_vp_are_the_published_discretisation():
 
 
 def test_unknown_names_and_fields_are_refused():
-    with pytest.raises(InputError, match="did you mean 'subvp'"):
+    with pytest.raises(ArgumentError, match="^name: .*did you mean 'subvp'"):
         sde_lib.create('subvpp')
-    with pytest.raises(InputError, match='sde.sigma_max: .* beta_min, beta_max'):
+    with pytest.raises(ArgumentError, match='^sigma_max: .* beta_min, beta_max'):
         sde_lib.create('vp', sigma_max=1.0)
     assert sde_lib.create('ve', sigma_max=348.0).prior_std == 348.0

@@ -1,5 +1,7 @@
 """The training step: optimiser, moving average, determinism."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,19 +51,19 @@ def test_gradients_are_clipped_by_their_global_norm():
     np.testing.assert_allclose(optax.tree.norm(updates), 1.0 / 1e3, rtol=1e-2)
 
 
-def quadratic_step(**fields):
-    fields = {'ema_rate': 0.9, 'ema_warmup': False, **fields}
-    optimizer = optax.sgd(0.1)
+def quadratic(warmup=False):
+    """A step of descent to a noisy batch, and the state before the first."""
+    averages = {training.EMA: training.MovingAverage(0.9, warmup)}
+    update = training.Update(optax.sgd(0.1), averages, seed=3)
 
-    def loss_fn(params, key, batch):
+    def loss(params, key, batch):
         return 0.5 * jnp.sum((params - batch - jax.random.normal(key, params.shape)) ** 2)
 
-    step = training.make_step(training.make_gradient(loss_fn, seed=3), optimizer, **fields)
-    return step, training.create_state(jnp.zeros(2), optimizer)
+    return functools.partial(update.step, loss), update.init(jnp.zeros(2))
 
 
 def test_a_step_uses_the_key_of_its_number():
-    step, state = quadratic_step()
+    step, state = quadratic()
     for k in range(3):
         noise = jax.random.normal(jax.random.fold_in(jax.random.key(3), k), (2,))
         expected = state.params - 0.1 * (state.params - noise)
@@ -72,41 +74,59 @@ def test_a_step_uses_the_key_of_its_number():
 
 @pytest.mark.parametrize('warmup', [False, True])
 def test_the_moving_average_decays_by_its_rate(warmup):
-    step, state = quadratic_step(ema_warmup=warmup)
+    step, state = quadratic(warmup)
     for k in range(4):
         rate = min(0.9, (1 + k) / (10 + k)) if warmup else 0.9
-        before = state.ema_params
+        before = state.evaluated
         state, _ = step(state, jnp.ones(2))
-        np.testing.assert_allclose(
-            state.ema_params, rate * before + (1 - rate) * state.params, rtol=1e-5
-        )
+        expected = rate * before + (1 - rate) * state.params
+        np.testing.assert_allclose(state.evaluated, expected, rtol=1e-5)
+
+
+def test_averages_of_several_rates_go_side_by_side():
+    """Each is what it would be alone, and parameters are the same with any."""
+
+    def after(averages):
+        update = training.Update(optax.sgd(0.1), averages, seed=3)
+        state = update.init(jnp.ones(2))
+        for _ in range(3):
+            state, _ = update.step(lambda params, *_: jnp.sum(params**2), state, None)
+        return state
+
+    averages = {name: training.MovingAverage(rate) for name, rate in (('a', 0.5), ('b', 0.9))}
+    together = after(averages)
+    for name, average in averages.items():
+        alone = after({name: average})
+        np.testing.assert_array_equal(together.averages[name], alone.averages[name])
+        np.testing.assert_array_equal(together.params, alone.params)
+    assert (together.averages['a'] < together.averages['b']).all()
 
 
 def test_scanned_steps_are_single_steps():
-    step, state = quadratic_step()
+    step, state = quadratic()
     batches = jnp.arange(10.0).reshape(5, 2)
-    together, metrics = jax.jit(training.scan_steps(step))(state, batches)
+    together, metrics = jax.jit(functools.partial(training.run_steps, step))(state, batches)
     for batch in batches:
         state, _ = jax.jit(step)(state, batch)
     np.testing.assert_allclose(together.params, state.params, rtol=1e-6)
-    np.testing.assert_allclose(together.ema_params, state.ema_params, rtol=1e-6)
+    np.testing.assert_allclose(together.evaluated, state.evaluated, rtol=1e-6)
     assert metrics.loss.shape == (5,)
 
 
 # Numbers that are not finite
 
 
-def treacherous_step(optimizer=None, **fields):
-    """Batches say by what loss and gradient are multiplied, and what is added to the loss."""
-    fields = {'ema_rate': 0.9, 'ema_warmup': False, **fields}
-    optimizer = optimizer or training.create_optimizer(0.1, 2, 9, **FIELDS)
+def treacherous():
+    """A step whose batches say by what loss and gradient are multiplied, and what is added to the
+    loss; and the state before the first.
+    """
+    optimizer = training.create_optimizer(0.1, 2, 9, **FIELDS)
+    update = training.Update(optimizer, {training.EMA: training.MovingAverage(0.9)}, seed=3)
 
-    def loss_fn(params, key, batch):
+    def loss(params, key, batch):
         return batch[0] * jnp.sum((params - 1) ** 2) + lax.stop_gradient(batch[1])
 
-    params = jnp.arange(3.0)
-    step = training.make_step(training.make_gradient(loss_fn, seed=3), optimizer, **fields)
-    return step, training.create_state(params, optimizer)
+    return functools.partial(update.step, loss), update.init(jnp.arange(3.0))
 
 
 GOOD, NAN_LOSS, INFINITE_GRADIENT = [1.0, 0.0], [1.0, jnp.nan], [jnp.inf, 0.0]
@@ -115,11 +135,11 @@ HUGE_GRADIENT = [1e30, 0.0]  # Its norm is infinite.
 
 @pytest.mark.parametrize('bad', [NAN_LOSS, INFINITE_GRADIENT, HUGE_GRADIENT])
 def test_a_step_that_is_not_finite_changes_nothing_but_the_count(bad):
-    step, state = treacherous_step()
+    step, state = treacherous()
     state, _ = jax.jit(step)(state, jnp.array(GOOD))
     after, metrics = jax.jit(step)(state, jnp.array(bad))
     assert (after.step, after.skipped, metrics.skipped) == (2, 1, 1)
-    for name in ('params', 'opt_state', 'ema_params'):
+    for name in ('params', 'opt_state', 'averages'):
         kept, before = (jax.tree.leaves(getattr(s, name)) for s in (after, state))
         for a, b in zip(kept, before, strict=True):
             np.testing.assert_array_equal(a, b, err_msg=name)
@@ -127,9 +147,9 @@ def test_a_step_that_is_not_finite_changes_nothing_but_the_count(bad):
 
 @pytest.mark.parametrize('sizes', [(8,), (1,) * 8, (3, 5)])
 def test_skipped_updates_in_a_row_are_counted_across_dispatches(sizes):
-    step, state = treacherous_step()
+    step, state = treacherous()
     batches = jnp.array([NAN_LOSS, GOOD, *[NAN_LOSS] * 3, INFINITE_GRADIENT, GOOD, NAN_LOSS])
-    counts, start, run = [], 0, jax.jit(training.scan_steps(step))
+    counts, start, run = [], 0, jax.jit(functools.partial(training.run_steps, step))
     for size in sizes:
         state, metrics = run(state, batches[start : start + size])
         counts += metrics.skipped.tolist()

@@ -1,74 +1,63 @@
-"""From config.task to a conditional sampler.
+"""From config.task to conditional samplers.
 
-    sample(given, key, indices) -> Samples
+    draw(params, key, indices, given) -> Samples
 
-like those of samplers.py, with the parameters and measurements in `given`. Images are drawn one by
-one, mapped over the batch, so that none depends on its neighbours.
+with a classifier's parameters and measurements in `given`. Images are drawn one by one, mapped over
+the batch, so that none depends on its neighbours.
 """
 
+import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 import keys
-import sampling
 from choices import InputError, choose
-from experiments.experiment import NO_CLASS, Classifier, ScoreModel
-from experiments.samplers import create_method
+from experiments import image_drawing
+from experiments.classifier import Classifier
+from experiments.score_model import NO_CLASS, ScoreModel
 from guidance import class_guidance, classification, measurements, posteriors
 from guidance.measurements import Measurement
-from parameterization import ScoreFn
-from sampling import Samples
-from sde_lib import SDE
-from solvers import ends
-
-Params = Any
+from parameterization import Process
+from sampling import GridSampler
+from shapes import ImageKeys, ImageShape, OneKey, State
+from solvers.sampler import Sampler, Samples, noise_source
+from training import Params
 
 # The number of the key that projections draw from; samplers count from 0.
 PROJECTION = 2**32 - 1
-# Fields that mean something to one task alone.
-OWN_FIELDS = {
-    'mask': 'inpaint',
-    'factor': 'superresolve',
-    'blur_std': 'deblur',
-    'matrix': 'linear',
-    'classifier': 'class',
-}
 
 
 class Given(NamedTuple):
-    """What samples are drawn with: parameters, and, of tasks that have them, those of a classifier
-    and a measurement of each image.
-    """
+    """What images depend on besides the network: parameters of a classifier, of tasks that have
+    one, and a measurement of each image."""
 
-    params: Params
     classifier: Params = None
     y: Float[Array, 'images *measurement'] | None = None
 
 
-Sampler = Callable[[Given, Key[Array, ''], Int[Array, 'batch']], Samples]
+Draw = Callable[[Params, OneKey, Int[Array, 'batch'], Given], Samples]
 
 
 def check_fields(config: ConfigDict, model: ScoreModel) -> None:
-    """Raises InputError for fields of config.task that the task lacks or has no use for."""
+    """Raises InputError for fields that the task lacks, or that do not go with the network."""
     task, name = config.task, config.task.name
     choose(TASKS, name, 'task.name')
-    for field, owner in OWN_FIELDS.items():
-        if task[field] is not None and name != owner:
-            raise InputError(f'task.{field}: {task[field]!r} is of task {owner!r}, not of {name!r}')
-        if task[field] is None and name == owner != 'class':
-            raise InputError(f'task.{field}: task {name!r} needs one')
-    if name == 'class' and (task.images is not None or task.measured or task.noise_std):
-        raise InputError("task.name: 'class' takes no images, measured or noise_std")
+    if name in NEEDED and task[NEEDED[name]] is None:
+        raise InputError(f'task.{NEEDED[name]}: task {name!r} needs one')
     if task.label is not None and name != 'class' and not model.num_classes:
         raise InputError(f'task.label: {task.label}, and the network knows of no classes')
     if config.sampling.batch_mean_norm:
         raise InputError('sampling.batch_mean_norm: True is not for tasks: images are independent')
+
+
+# What tasks cannot do without.
+NEEDED = {'inpaint': 'mask', 'superresolve': 'factor', 'deblur': 'blur_std', 'linear': 'matrix'}
 
 
 # Classes
@@ -76,20 +65,21 @@ def check_fields(config: ConfigDict, model: ScoreModel) -> None:
 
 def create_class_sampler(
     config: ConfigDict, model: ScoreModel, classifier: Classifier | None
-) -> Sampler:
+) -> Draw:
     """Images of class task.label, or of each class in turn, by the network or a classifier."""
-    task, draw = config.task, create_method(config, model, config.sampling.method)
+    task = config.task
+    sampler = image_drawing.create_sampler(config, model.sde, config.sampling.method)
     num_classes = model.num_classes or _num_classes(classifier)
     guide = _by_network(config, model) if model.num_classes else _by_classifier(model, classifier)
     label_of = labels(config, num_classes)
     evaluations = 2 if model.num_classes and task.guidance != 1 else 1
 
-    def sample_one(given, image_key, index):
-        score_fn = guide(given, label_of(index), task.guidance)
-        drawn = draw(image_key[None], score_fn, model.image_shape)
+    def draw_one(params, image_key, index, given):
+        process = guide(params, given, label_of(index), task.guidance)
+        drawn = sampler(image_key[None], process, model.image_shape)
         return drawn._replace(nfe=evaluations * drawn.nfe)
 
-    return _each(sample_one)
+    return _each(draw_one)
 
 
 def labels(config: ConfigDict, num_classes: int) -> Callable[[Int[Array, '']], Int[Array, '']]:
@@ -103,7 +93,7 @@ def labels(config: ConfigDict, num_classes: int) -> Callable[[Int[Array, '']], I
 def _num_classes(classifier: Classifier | None) -> int:
     if classifier is None:
         raise InputError('task.classifier: a network that knows no classes needs one to guide it')
-    return classifier.network.num_classes
+    return classifier.num_classes
 
 
 def _by_network(config: ConfigDict, model: ScoreModel) -> Callable:
@@ -113,11 +103,11 @@ def _by_network(config: ConfigDict, model: ScoreModel) -> Callable:
             'labels too, by training.label_dropout; 1 draws from the classes as they are'
         )
 
-    def guide(given, label, scale):
-        conditional = model.score_fn(given.params, label)
+    def guide(params, given, label, scale):
+        conditional = model.process(params, label)
         if scale == 1:
             return conditional
-        marginal = model.score_fn(given.params, NO_CLASS)
+        marginal = model.process(params, NO_CLASS)
         return class_guidance.classifier_free_guidance(conditional, marginal, scale)
 
     return guide
@@ -129,14 +119,14 @@ def _by_classifier(model: ScoreModel, classifier: Classifier) -> Callable:
     least_log_snr = classifier.sde.log_snr(jnp.float32(classifier.sde.T))
     of_sde = classifier.under(sde)
 
-    def guide(given, label, scale):
+    def guide(params, given, label, scale):
         log_probs = of_sde.class_log_probs(given.classifier)
 
         def log_prob(x, t):
             of_label = classification.log_prob(log_probs, jnp.broadcast_to(label, t.shape), x, t)
             return jnp.where(sde.log_snr(t) < least_log_snr, 0.0, of_label)
 
-        return class_guidance.classifier_guidance(model.score_fn(given.params), log_prob, scale)
+        return class_guidance.classifier_guidance(model.process(params), log_prob, scale)
 
     return guide
 
@@ -146,21 +136,22 @@ def _by_classifier(model: ScoreModel, classifier: Classifier) -> Callable:
 
 def create_measured_sampler(
     config: ConfigDict, model: ScoreModel, measurement: Measurement
-) -> Sampler:
+) -> Draw:
     """Images of which `given.y` are measurements, task.samples_each of every one."""
-    task, draw = config.task, create_method(config, model, config.sampling.method)
-    label = _one_label(config, model)
-    condition = choose(METHODS, task.method, 'task.method')(config, draw, model.sde, measurement)
+    task, label = config.task, _one_label(config, model)
+    sampler = image_drawing.create_sampler(config, model.sde, config.sampling.method)
+    create_method = choose(METHODS, task.method, 'task.method')
+    condition = create_method(config, sampler, measurement)
 
-    def sample_one(given, image_key, index):
+    def draw_one(params, image_key, index, given):
         y = given.y[index // task.samples_each][None]
-        score_fn = model.score_fn(given.params, label)
-        drawn = condition(image_key[None], score_fn, model.image_shape, y)
+        process = model.process(params, label)
+        drawn = condition(image_key[None], process, model.image_shape, y)
         if task.noise_std:
             return drawn
         return drawn._replace(x=posteriors.match(measurement, y, drawn.x))
 
-    return _each(sample_one)
+    return _each(draw_one)
 
 
 def _one_label(config: ConfigDict, model: ScoreModel) -> int | None:
@@ -175,69 +166,69 @@ def _one_label(config: ConfigDict, model: ScoreModel) -> int | None:
     return NO_CLASS if label is None else label
 
 
-def _each(sample_one: Callable) -> Sampler:
-    def sample(given, key, indices):
+def _each(draw_one: Callable) -> Draw:
+    def draw(params, key, indices, given):
         image_keys = keys.of_images(key, indices)
-        drawn = jax.vmap(sample_one, (None, 0, 0))(given, image_keys, indices)
+        drawn = jax.vmap(draw_one, (None, 0, 0, None))(params, image_keys, indices, given)
         return jax.tree.map(lambda a: a[:, 0], drawn)
 
-    return sample
+    return draw
 
 
-def _solver_of(draw: Callable, config: ConfigDict):
-    """The solver of a method on a time grid."""
-    if draw.func is not sampling.on_grid:
-        raise InputError(
-            f'task.method: {config.task.method!r} needs a sampler with a time grid, and '
-            f"sampling.method {config.sampling.method!r} has none; 'pigdm' needs none"
-        )
-    return draw.keywords['solver']
+# (image_keys, process, shape, y) -> Samples
+Condition = Callable[[ImageKeys, Process, ImageShape, State], Samples]
 
 
-def _projection(config: ConfigDict, draw: Callable, sde: SDE, measurement: Measurement) -> Callable:
-    task, solver = config.task, _solver_of(draw, config)
+def _projection(config: ConfigDict, sampler: Sampler, measurement: Measurement) -> Condition:
+    task, sampler = config.task, _on_grid(sampler, config)
     if task.noise_std:
         raise InputError(
             f"task.noise_std: {task.noise_std}, and 'projection' takes measurements for exact; "
             "task.method 'dps' or 'pigdm' is needed"
         )
-    if task.guidance != 1:
-        raise InputError(f"task.guidance: {task.guidance}, and 'projection' has no strength")
 
-    def condition(image_keys, score_fn, shape, y):
-        own_keys = jax.vmap(lambda key: jax.random.fold_in(key, PROJECTION))(image_keys)
-        noise = ends.noise_source(own_keys, shape, config.sampling.temperature)
-        projected = posteriors.projected(solver, measurement, y, noise)
-        return draw(image_keys, score_fn, shape, solver=projected)
+    def condition(image_keys, process, shape, y):
+        own_keys = keys.fold_in(image_keys, PROJECTION)
+        noise = noise_source(own_keys, shape, sampler.temperature)
+        solver = posteriors.Projected(sampler.solver, measurement, y, noise)
+        return dataclasses.replace(sampler, solver=solver)(image_keys, process, shape)
 
     return condition
 
 
-def _dps(config: ConfigDict, draw: Callable, sde: SDE, measurement: Measurement) -> Callable:
-    solver = _solver_of(draw, config)
+def _dps(config: ConfigDict, sampler: Sampler, measurement: Measurement) -> Condition:
+    sampler, scale = _on_grid(sampler, config), config.task.guidance
 
-    def condition(image_keys, score_fn, shape, y):
-        scale = config.task.guidance
-        guided = posteriors.diffusion_posterior_sampling(solver, measurement, y, scale)
-        return draw(image_keys, score_fn, shape, solver=guided)
+    def condition(image_keys, process, shape, y):
+        solver = posteriors.PosteriorSampling(sampler.solver, measurement, y, scale)
+        return dataclasses.replace(sampler, solver=solver)(image_keys, process, shape)
 
     return condition
 
 
-def _pigdm(config: ConfigDict, draw: Callable, sde: SDE, measurement: Measurement) -> Callable:
+def _on_grid(sampler: Sampler, config: ConfigDict) -> GridSampler:
+    """A sampler whose solver can be replaced."""
+    if not isinstance(sampler, GridSampler):
+        raise InputError(
+            f'task.method: {config.task.method!r} needs a sampler with a time grid, and '
+            f"sampling.method {config.sampling.method!r} has none; 'pigdm' needs none"
+        )
+    return sampler
+
+
+def _pigdm(config: ConfigDict, sampler: Sampler, measurement: Measurement) -> Condition:
     task = config.task
 
-    def condition(image_keys, score_fn, shape, y):
-        guided: ScoreFn = posteriors.pseudo_inverse_guidance(
-            score_fn,
+    def condition(image_keys, process, shape, y):
+        guided = posteriors.pseudo_inverse_guidance(
+            process,
             measurement,
             y,
-            sde=sde,
             noise_std=task.noise_std,
             data_std=task.data_std,
             scale=task.guidance,
         )
-        return draw(image_keys, guided, shape)
+        return sampler(image_keys, guided, shape)
 
     return condition
 
@@ -252,23 +243,23 @@ class Measured(NamedTuple):
     """A measurement of images, and its shape [height, width, channels] if that is an image too."""
 
     measurement: Measurement
-    shape: tuple[int, int, int] | None
+    shape: ImageShape | None
 
 
-def _inpaint(task: ConfigDict, shape: tuple[int, int, int], known: np.ndarray) -> Measured:
+def _inpaint(task: ConfigDict, shape: ImageShape, known: np.ndarray) -> Measured:
     if known.all() or not known.any():
         which = 'white' if known.any() else 'black'
         raise InputError(f'task.mask: {task.mask} is all {which}; white is known, black is not')
     return Measured(measurements.known_pixels(known, shape[2]), shape)
 
 
-def _colourise(task: ConfigDict, shape: tuple[int, int, int], array: None) -> Measured:
+def _colourise(task: ConfigDict, shape: ImageShape, array: None) -> Measured:
     if shape[2] != 3:
         raise InputError(f'data.channels: {shape[2]}, and task {task.name!r} needs 3')
     return Measured(measurements.grey(), (*shape[:2], 1))
 
 
-def _superresolve(task: ConfigDict, shape: tuple[int, int, int], array: None) -> Measured:
+def _superresolve(task: ConfigDict, shape: ImageShape, array: None) -> Measured:
     height, width, channels = shape
     factor = task.factor
     if factor < 2 or height % factor or width % factor:
@@ -277,11 +268,11 @@ def _superresolve(task: ConfigDict, shape: tuple[int, int, int], array: None) ->
     return Measured(measurements.block_mean(height, width, factor), small)
 
 
-def _deblur(task: ConfigDict, shape: tuple[int, int, int], array: None) -> Measured:
+def _deblur(task: ConfigDict, shape: ImageShape, array: None) -> Measured:
     return Measured(measurements.gaussian_blur(*shape[:2], task.blur_std), shape)
 
 
-def _linear(task: ConfigDict, shape: tuple[int, int, int], array: np.ndarray) -> Measured:
+def _linear(task: ConfigDict, shape: ImageShape, array: np.ndarray) -> Measured:
     size = int(np.prod(shape))
     if array.ndim != 2 or array.shape[1] != size or array.dtype.kind not in 'fiu':
         raise InputError(
@@ -300,16 +291,14 @@ MEASURED_TASKS = {
 TASKS = {'class': None, **MEASURED_TASKS}
 
 
-def create_measurement(
-    task: ConfigDict, shape: tuple[int, int, int], array: np.ndarray | None
-) -> Measured:
+def create_measurement(task: ConfigDict, shape: ImageShape, array: np.ndarray | None) -> Measured:
     """What a task measures of images of `shape`; `array` is the mask or the matrix, if any."""
     return MEASURED_TASKS[task.name](task, shape, array)
 
 
 def observe(
     measurement: Measurement,
-    key: Key[Array, ''],
+    key: OneKey,
     x: Float[Array, 'images *shape'],
     noise_std: float,
 ) -> Float[Array, 'images *measurement']:

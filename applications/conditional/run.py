@@ -1,7 +1,6 @@
-"""Conditional sampling: what `--mode=sample --task=NAME` does.
+"""Conditional sampling: what `--mode=sample --task=NAME` draws.
 
-Draws images of a class, or images that have the measurements of a user's own, and leaves in
-`samples/` the grid that shows them and an .npz.
+Images of a class, or images that have the measurements of a user's own.
 """
 
 import pathlib
@@ -12,97 +11,112 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-import run_lib
 from applications.conditional import conditioning
 from applications.conditional.conditioning import Given, Measured
 from choices import InputError
 from datasets import loading
 from datasets.loading import DataError
-from devices import processes, sharding
-from experiments import trained
-from experiments.experiment import ScoreModel, create_experiment
+from devices import sharding
+from experiments import reading, trained
+from experiments.classifier import Classifier
+from experiments.experiment import Drawing, Shown
+from experiments.score_model import ScoreModel
 from guidance.measurements import Measurement
 from reports import pictures
+from shapes import HostPixels, ImageShape
+from training import Params
 
 # The number of the key of noise in measurements; those of images count from 0.
 MEASUREMENT = 2**32 - 1
+MOST_COLUMNS = 20  # of a picture that has one for each class
 
 
-def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Draws images from a checkpoint, to `samples/<step>_<task or method>.png` and `.npz`."""
-    if 'task' not in config or config.task.name == 'none':
-        return run_lib.sample(config, workdir)
-    mesh = sharding.create_mesh(**config.mesh)
-    model = create_experiment(config)
+def create_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
+    """Images as config.task says; InputError if that cannot be."""
     conditioning.check_fields(config, model)
-    run_lib.check_batch_sizes(mesh, config, 'sampling.batch_size')
-    draw = sample_class if config.task.name == 'class' else sample_measured
-    draw(config, workdir, model, mesh)
+    create = class_drawing if config.task.name == 'class' else measured_drawing
+    return create(config, model, mesh)
 
 
-def sample_class(config: ConfigDict, workdir: pathlib.Path, model: ScoreModel, mesh: Mesh) -> None:
-    """Images of classes; a grid of them, ten a row, and their accuracy if there is a classifier."""
+def class_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
+    """Images of classes; a picture of them, and their accuracy if there is a classifier."""
     classifier, params = None, None
     if config.task.classifier is not None:
         path = pathlib.Path(config.task.classifier)
         classifier, params = trained.load(
-            'task.classifier', path, model.image_shape, model.centered
+            'task.classifier', path, model.image_shape, model.format.centered
         )
         params = sharding.put(params, sharding.copied(mesh))
     draw = conditioning.create_class_sampler(config, model, classifier)
-    num_classes = model.num_classes or classifier.network.num_classes
-    state = run_lib.restore(config, workdir, model, mesh)
-    given = Given(state.ema_params, params)
-    drawn = run_lib.draw_samples(config, model, draw, given, mesh, 'class')
-    pixels = drawn.pixels
-    labels = np.asarray(conditioning.labels(config, num_classes)(jnp.arange(len(pixels))))
-    found = {'samples': pixels, 'labels': labels, 'nfe': drawn.nfe}
-    columns = num_classes if config.task.label is None and num_classes <= 20 else None
-    stem = write(workdir, int(state.step), 'class', pictures.grid(pixels, columns), found)
-    run_lib.tell_drawn(drawn, stem)
-    if classifier is not None:
-        log_probs = jax.jit(
-            lambda params, pixels: classifier.class_log_probs(params)(
-                pixels.to_float(pixels, model.centered), jnp.zeros(len(pixels))
-            ),
-            out_shardings=sharding.copied(mesh),
-        )(params, pixels)
-        accuracy = np.mean(np.asarray(log_probs).argmax(1) == labels)
-        print(f'{accuracy:.1%} are of their class to {config.task.classifier}')
+    num_classes = model.num_classes or classifier.num_classes
+    labels_of = conditioning.labels(config, num_classes)
+    is_in_columns = config.task.label is None and num_classes <= MOST_COLUMNS
+
+    def show(pixels):
+        labels = np.asarray(labels_of(jnp.arange(len(pixels))))
+        sheet = pictures.grid(pixels, num_classes if is_in_columns else None)
+        note = None
+        if classifier is not None:
+            share = accuracy(classifier, params, pixels, labels, mesh)
+            note = f'{share:.1%} are of their class to {config.task.classifier}'
+        return Shown(sheet, {'labels': labels}, note)
+
+    num = config.sampling.num_samples
+    return _drawing(config, model, 'class', num, draw, Given(classifier=params), show)
 
 
-def sample_measured(
-    config: ConfigDict, workdir: pathlib.Path, model: ScoreModel, mesh: Mesh
-) -> None:
-    """Images with given measurements; each row of the grid has the original, if there is one, the
-    measurement, and what was drawn.
+def accuracy(
+    classifier: Classifier, params: Params, pixels: HostPixels, labels: np.ndarray, mesh: Mesh
+) -> float:
+    """The share of images that are most probably of their class."""
+
+    def log_probs(params, pixels):
+        x = classifier.format.to_float(pixels)
+        return classifier.class_log_probs(params)(x, jnp.zeros(len(x)))
+
+    found = jax.jit(log_probs, out_shardings=sharding.copied(mesh))(params, pixels)
+    return float(np.mean(np.asarray(found).argmax(1) == labels))
+
+
+def measured_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
+    """Images with given measurements; each row of the picture has the original, if there is one,
+    the measurement, and what was drawn.
     """
     task = config.task
     measured = conditioning.create_measurement(task, model.image_shape, load_array(config))
     draw = conditioning.create_measured_sampler(config, model, measured.measurement)
     originals, y = load_measurements(config, model, measured)
-    state = run_lib.restore(config, workdir, model, mesh)
-    given, num = Given(state.ema_params, y=y), len(y) * task.samples_each
-    drawn = run_lib.draw_samples(config, model, draw, given, mesh, task.name, num)
 
-    pixels = drawn.pixels.reshape(len(y), task.samples_each, *model.image_shape)
-    shown = np.asarray(pixels.to_uint8(measured.measurement.picture(y), model.centered))
-    columns = [shown[:, None], pixels]
-    found = {'samples': pixels, 'measurements': y, 'nfe': drawn.nfe}
-    if originals is not None:
-        columns, found = [originals[:, None], *columns], {'originals': originals, **found}
-    rows = np.concatenate(columns, axis=1)
-    sheet = pictures.grid(rows.reshape(-1, *model.image_shape), rows.shape[1])
-    stem = write(workdir, int(state.step), f'{task.name}_{task.method}', sheet, found)
-    run_lib.tell_drawn(drawn, stem)
+    def show(pixels):
+        pixels = pixels.reshape(len(y), task.samples_each, *model.image_shape)
+        shown = np.asarray(model.format.to_uint8(measured.measurement.picture(y)))
+        columns, arrays = [shown[:, None], pixels], {'measurements': np.asarray(y)}
+        arrays['samples'] = pixels
+        if originals is not None:
+            columns, arrays['originals'] = [originals[:, None], *columns], originals
+        rows = np.concatenate(columns, axis=1)
+        sheet = pictures.grid(rows.reshape(-1, *model.image_shape), rows.shape[1])
+        return Shown(sheet, arrays)
+
+    num, name = len(y) * task.samples_each, f'{task.name}_{task.method}'
+    return _drawing(config, model, name, num, draw, Given(y=y), show)
+
+
+def _drawing(config, model, name, num, draw, given, show) -> Drawing:
+    def in_8_bits(params, key, indices, given):
+        drawn = draw(params, key, indices, given)
+        return {'pixels': model.format.to_uint8(drawn.x), 'nfe': drawn.nfe}
+
+    batch_size = config.sampling.batch_size
+    return Drawing(name, num, batch_size, in_8_bits, name, given, show)
 
 
 def load_array(config: ConfigDict) -> np.ndarray | None:
     """The mask of `inpaint`, or the matrix of `linear`."""
     task = config.task
-    if task.matrix is not None:
+    if task.name == 'linear':
         return load_numbers('task.matrix', task.matrix)
-    if task.mask is None:
+    if task.name != 'inpaint':
         return None
     try:
         return loading.load_mask(task.mask, config.data.image_size)
@@ -126,14 +140,14 @@ def load_measurements(
     key = jax.random.fold_in(jax.random.key(config.seed), MEASUREMENT)
     if not task.measured:
         pixels = load_pictures(config, model.image_shape)
-        x = pixels.to_float(jnp.asarray(pixels), model.centered)
+        x = model.format.to_float(jnp.asarray(pixels))
         return pixels, conditioning.observe(measurement, key, x, task.noise_std)
     if task.images is None:
         raise InputError('task.images: images that are measured already are needed')
     if measured.shape is None:
         return None, _measured_vectors(task, measurement, model)
     pixels = load_pictures(config, measured.shape)
-    y = pixels.to_float(jnp.asarray(pixels), model.centered)
+    y = model.format.to_float(jnp.asarray(pixels))
     return None, measurement.measure(y) if task.name == 'inpaint' else y
 
 
@@ -146,12 +160,12 @@ def _measured_vectors(task: ConfigDict, measurement: Measurement, model: ScoreMo
     return jnp.asarray(y[: task.num_images], jnp.float32)
 
 
-def load_pictures(config: ConfigDict, shape: tuple[int, int, int]) -> np.ndarray:
+def load_pictures(config: ConfigDict, shape: ImageShape) -> HostPixels:
     """The first images of task.images, or of the test split, brought to one shape."""
     task, data = config.task, config.data
     try:
         if task.images is None:
-            found = run_lib.load_images(config, 'test')
+            found = reading.load_images(data, 'test')
         else:
             found = loading.load_all(task.images, shape[:2], shape[2], data.fit, data.crop_size)
         return found.gather(np.arange(min(task.num_images, len(found))))['image']
@@ -161,12 +175,3 @@ def load_pictures(config: ConfigDict, shape: tuple[int, int, int]) -> np.ndarray
         message = str(error).replace('data.source', 'task.images')
         named = message if 'task.images' in message else f'task.images: {message}'
         raise InputError(named) from error
-
-
-def write(
-    workdir: pathlib.Path, step: int, name: str, sheet: np.ndarray, arrays: dict
-) -> pathlib.Path:
-    """`samples/<step>_<name>.png` and `.npz`; their path without the suffix."""
-    stem = workdir / 'samples' / f'{step:07d}_{name}'
-    processes.on_first(run_lib.write_drawn, workdir, stem, sheet, arrays)
-    return stem

@@ -6,6 +6,9 @@ import re
 import pytest
 
 from analysis import compile_ahead
+from devices import sharding
+from experiments import kinds
+from tests import tiny_classifier, tiny_config
 from tests.support import program
 
 CONFIG = '--config=tests/tiny_config.py'
@@ -51,6 +54,31 @@ def test_what_does_not_fit_is_one_line():
         'Exceeded hbm capacity by 17.76G.\n\nTotal hbm usage >= 33.77G:\n'
     )
     assert compile_ahead.does_not_fit(message).startswith('33.51G of 15.75G needed')
+
+
+@pytest.mark.parametrize(
+    ('config', 'titles'),
+    [
+        (
+            tiny_config.get_config(),
+            [
+                'training step of 8 examples',
+                'sampling of 4 images by pc',
+                'bits/dim of 8 examples',
+            ],
+        ),
+        (tiny_classifier.get_config(), ['training step of 32 examples']),
+    ],
+    ids=['score_model', 'classifier'],
+)
+def test_what_is_compiled_are_the_programs_of_the_modes(config, titles):
+    """Whole programs from shapes alone, here for the device of the tests."""
+    mesh = sharding.create_mesh()
+    tasks = list(compile_ahead.tasks(config, kinds.create(config, mesh), mesh))
+    assert [task.title for task in tasks] == titles
+    for task in tasks:
+        task.run.lower(*task.args)
+        assert compile_ahead.bytes_on_device(task.given['parameters']) > 0
 
 
 @needs_libtpu

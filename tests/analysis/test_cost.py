@@ -12,7 +12,7 @@ import models
 import training
 from analysis import cost
 from devices import sharding
-from experiments import experiment
+from experiments import kinds
 from models import blocks, resampling
 from models.convolution import conv2d
 from models.dropout import Dropout
@@ -32,7 +32,9 @@ def estimate(batch_size=8, **fields):
     config = tiny_config.get_config()
     config.training.batch_size = batch_size
     config.model.update(fields)
-    return experiment.create_cost(config, experiment.create_experiment(config), num_devices=2)
+    experiment = kinds.create(config)
+    of = experiment.init, experiment.loss, experiment.batch_shapes
+    return cost.of_training(*of, batch_size, num_devices=2)
 
 
 def published(name):
@@ -159,7 +161,7 @@ def test_loops_of_unknown_length_are_refused_if_they_have_products():
 
 def test_xla_counts_nearly_the_same_of_a_published_network():
     """It adds what is neither convolution nor product, and leaves out what meets padding."""
-    network = experiment.create_experiment(published('vp.cifar10_ddpmpp_continuous')).network
+    network = kinds.create(published('vp.cifar10_ddpmpp_continuous')).model.network
     x, labels = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32), jnp.ones(1)
     variables = jax.eval_shape(network.init, jax.random.key(0), x, labels)
     found = cost.flops(network.apply, variables, x, labels)
@@ -185,8 +187,8 @@ def test_published_networks_take_the_published_operations(name, giga_multiply_ad
 
     monkeypatch.setattr(blocks, 'conv2d_stride2', strided)
     monkeypatch.setattr(resampling, 'naive_upsample_conv_2d', upsampled)
-    network = experiment.create_experiment(published(name))
-    found = cost.flops(network.init_params, jax.random.key(0))
+    model = kinds.create(published(name)).model
+    found = cost.flops(model.init_params, jax.random.key(0))
     assert found / 2e9 == pytest.approx(giga_multiply_adds, rel=0.02)
 
 
@@ -248,14 +250,11 @@ def test_a_compiled_step_takes_as_much_memory():
     """All temporary buffers of XLA on a CPU: about what the gradient keeps."""
     config = tiny_config.get_config()
     config.data.image_size = (16, 16)
-    network = experiment.create_experiment(config)
-    loss = experiment.create_loss(config, network)
-    key = jax.eval_shape(jax.random.key, 0)
-    params = jax.eval_shape(network.init_params, key)
-    batch = {'image': jax.ShapeDtypeStruct((8, 16, 16, 1), jnp.uint8)}
+    experiment, key = kinds.create(config), jax.eval_shape(jax.random.key, 0)
+    params, batch = jax.eval_shape(experiment.init, key).params, experiment.batch_shapes(8)
 
     def mean_loss(params, key, batch):
-        return loss(params, key, batch, True).mean()
+        return experiment.loss(params, key, batch, True).mean()
 
     step = cost.training_step(mean_loss, params, key, batch)
     compiled = jax.jit(jax.value_and_grad(mean_loss)).lower(params, key, batch).compile()

@@ -14,9 +14,12 @@ from applications.conditional.conditioning import Given
 from choices import InputError
 from configs import base
 from datasets import quantization
-from experiments import experiment
+from experiments import validation
+from experiments.classifier import Classifier
+from experiments.reading import ImageFormat
 from guidance import measurements
-from tests.support import gaussian, mixture
+from parameterization import Process
+from tests.support import counting, gaussian, mixture
 
 VP = sde_lib.VP()
 KEY = jax.random.key(0)
@@ -27,23 +30,22 @@ PRIOR_MEAN, PRIOR_STD = 0.2, 0.5
 
 
 def exact(sde):
-    """The score of independent pixels."""
+    """Independent pixels."""
 
-    def score_fn(x, t):
+    def score(x, t):
         alpha, sigma = (sde_lib.expand(a, x) for a in (sde.alpha(t), sde.sigma(t)))
         return (alpha * PRIOR_MEAN - x) / ((alpha * PRIOR_STD) ** 2 + sigma**2)
 
-    return score_fn
+    return Process(sde, score)
 
 
-def model_of(score_fn=None, num_classes=0, shape=SHAPE):
+def model_of(process=None, num_classes=0, shape=SHAPE):
     """A stand-in for a score model."""
     return types.SimpleNamespace(
         sde=VP,
         num_classes=num_classes,
         image_shape=shape,
-        centered=True,
-        score_fn=score_fn or (lambda params, label=None: exact(VP)),
+        process=process or (lambda params, label=None: exact(VP)),
     )
 
 
@@ -73,8 +75,8 @@ def sampler(way, model=None, task='inpaint'):
     config = config_of(**{'task.method': way[0], 'sampling.method': way[1]})
     a = TASKS[task]
     draw = conditioning.create_measured_sampler(config, model or model_of(), a)
-    given = Given(None, y=a.measure(quantization.to_float(jnp.asarray(PIXELS), True)))
-    return jax.jit(lambda key, indices: draw(given, key, indices))
+    given = Given(y=a.measure(quantization.to_float(jnp.asarray(PIXELS), True)))
+    return jax.jit(lambda key, indices: draw(None, key, indices, given))
 
 
 @each_way
@@ -105,14 +107,8 @@ def test_means_come_back(task):
 @each_way
 def test_nfe_is_the_number_of_network_calls(way):
     """Counted by a callback in the score, of one image."""
-    calls = []
-
-    @jax.custom_jvp
-    def counted(x):
-        return jax.pure_callback(lambda x: calls.append(1) or x, x, x, vmap_method='sequential')
-
-    counted.defjvp(lambda primals, tangents: (counted(*primals), *tangents))
-    model = model_of(lambda params, label=None: lambda x, t: exact(VP)(counted(x), t))
+    process, calls = counting.counted(exact(VP))
+    model = model_of(lambda params, label=None: process)
     drawn = jax.block_until_ready(sampler(way, model)(KEY, jnp.array([3])))
     assert int(drawn.nfe[0]) == len(calls)
 
@@ -141,13 +137,10 @@ class MixtureNetwork(nn.Module):
 
 
 def classifier():
-    return experiment.Classifier(
+    return Classifier(
         sde=sde_lib.VE(sigma_max=200.0),
         network=MixtureNetwork(),
-        image_shape=(2,),
-        centered=True,
-        dequantized=False,
-        random_flip=False,
+        format=ImageFormat((2,), centered=True, dequantized=False, random_flip=False),
         t_min=1e-5,
     )
 
@@ -156,16 +149,16 @@ def mixture_model(num_classes=0):
     """The scores of the mixture and of its components."""
     data = mixture.example()
 
-    def score_fn(params, label=None):
-        def of_label(x, t):
+    def process(params, label=None):
+        def score(x, t):
             alpha, variance = VP.alpha(t)[:, None], (VP.alpha(t) * data.std) ** 2 + VP.sigma(t) ** 2
             return (alpha * data.means[label] - x) / variance[:, None]
 
         if label is None or isinstance(label, int):
-            return data.score_fn(VP)
-        return of_label
+            return data.process(VP)
+        return Process(VP, score)
 
-    return model_of(score_fn, num_classes, (2,))
+    return model_of(process, num_classes, (2,))
 
 
 def drawn_by(guided_by, guidance, num):
@@ -177,7 +170,8 @@ def drawn_by(guided_by, guidance, num):
     model = mixture_model(3 if guided_by == 'network' else 0)
     judge = classifier() if guided_by == 'classifier' else None
     draw = conditioning.create_class_sampler(config, model, judge)
-    return jax.jit(draw)(Given(None, {} if judge else None), KEY, jnp.arange(num)).x
+    given = Given(classifier={} if judge else None)
+    return jax.jit(draw)(None, KEY, jnp.arange(num), given).x
 
 
 def test_a_classifier_draws_each_class_in_turn():
@@ -200,7 +194,7 @@ def test_guidance_without_a_classifier_takes_two_evaluations():
         config = config_of(**{'task.name': 'class', 'task.guidance': guidance})
         config.training.label_dropout = 0.1
         draw = conditioning.create_class_sampler(config, mixture_model(3), None)
-        nfe[guidance] = int(draw(Given(None), KEY, jnp.arange(1)).nfe[0])
+        nfe[guidance] = int(draw(None, KEY, jnp.arange(1), Given()).nfe[0])
     assert nfe == {1.0: 8, 2.0: 16}
 
 
@@ -212,39 +206,21 @@ def test_a_classifier_of_one_sde_serves_another():
     np.testing.assert_allclose(VP.log_snr(t), ve.sde.log_snr(jnp.float32(ve.t_min)), rtol=1e-3)
 
 
-@pytest.mark.parametrize('rate', [0.0, 0.25, 1.0])
-def test_labels_are_dropped_in_training_alone(rate):
-    seen = []
-
-    class Network(nn.Module):
-        @nn.compact
-        def __call__(self, x, labels, classes=None, train=False):
-            seen.append(np.asarray(classes))
-            return x
-
-    config = base.get_config()
-    config.model.num_classes = 10
-    config.training.label_dropout = rate
-    model = types.SimpleNamespace(
-        sde=VP,
-        num_classes=10,
-        augment=lambda key, pixels, train: pixels,
-        classes=lambda batch: batch['label'],
-        score_fn=lambda params, classes, key: (
-            lambda x, t: Network().apply({}, x, t, classes=classes)
-        ),
-    )
-    loss = experiment.create_loss(config, model)
-    batch = {'image': jnp.zeros((400, 1)), 'label': jnp.arange(400) % 10}
-    for train in (True, False):
-        loss({}, KEY, batch, train)
-    dropped = seen[0] == experiment.NO_CLASS
-    np.testing.assert_array_equal(seen[0][~dropped], batch['label'][~dropped])
-    assert abs(dropped.mean() - rate) <= 4 * np.sqrt(rate * (1 - rate) / 400)
-    np.testing.assert_array_equal(seen[1], batch['label'])
-
-
 # Refusals
+
+OF_ANOTHER = {
+    'task.factor': 2,
+    'task.classifier': 'runs',
+    'task.blur_std': 1.0,
+    'task.matrix': 'a.npy',
+}
+OF_MEASURED = {
+    'task.images': 'a.png',
+    'task.measured': True,
+    'task.noise_std': 0.1,
+    'task.method': 'dps',
+    'task.mask': 'a.png',
+}
 
 
 @pytest.mark.parametrize(
@@ -253,10 +229,7 @@ def test_labels_are_dropped_in_training_alone(rate):
         ({'task.name': 'paint'}, r"task.name: unknown name 'paint' \(did you mean 'inpaint'"),
         ({}, "task.mask: task 'inpaint' needs one"),
         ({'task.name': 'deblur'}, "task.blur_std: task 'deblur' needs one"),
-        ({'task.mask': 'a.png', 'task.factor': 2}, "task.factor: 2 is of task 'superresolve'"),
-        ({'task.mask': 'a.png', 'task.classifier': 'runs'}, "task.classifier: 'runs' is of task"),
         ({'task.mask': 'a.png', 'task.label': 1}, 'task.label: 1, and the network knows of no'),
-        ({'task.name': 'class', 'task.measured': True}, "task.name: 'class' takes no images"),
         ({'task.mask': 'a.png', 'sampling.batch_mean_norm': True}, 'sampling.batch_mean_norm'),
     ],
 )
@@ -266,11 +239,33 @@ def test_fields_that_do_not_go_together_are_refused(fields, word):
 
 
 @pytest.mark.parametrize(
+    ('chosen', 'field', 'value'),
+    [
+        *(('inpaint', field, value) for field, value in OF_ANOTHER.items()),
+        *(('class', field, value) for field, value in OF_MEASURED.items()),
+        ('none', 'task.label', 1),
+    ],
+)
+def test_what_only_other_tasks_use_is_refused_on_the_command_line(chosen, field, value):
+    config = config_of(**{'task.name': chosen, field: value})
+    validation.check(config, ['task.name'])
+    with pytest.raises(InputError, match=f"^{field}: '{chosen}'.* no such field"):
+        validation.check(config, ['task.name', field])
+
+
+@pytest.mark.parametrize('method', ['dps', 'pigdm'])
+def test_projection_has_no_strength(method):
+    fields = {'task.guidance': 2.0}
+    validation.check(config_of(**fields, **{'task.method': method}), [*fields, 'task.method'])
+    with pytest.raises(InputError, match="task.guidance: 'inpaint' and 'projection' have no such"):
+        validation.check(config_of(**fields), fields)
+
+
+@pytest.mark.parametrize(
     ('fields', 'word'),
     [
         ({'task.method': 'replace'}, 'task.method: unknown name'),
         ({'task.noise_std': 0.1}, "task.noise_std: 0.1, and 'projection' takes measurements for"),
-        ({'task.guidance': 2.0}, "task.guidance: 2.0, and 'projection' has no strength"),
         ({'sampling.method': 'ode'}, "task.method: 'projection' needs a sampler with a time grid"),
         ({'task.method': 'dps', 'sampling.method': 'ode'}, "task.method: 'dps' needs a sampler"),
     ],
@@ -328,4 +323,4 @@ def test_gaussians_of_the_other_tests_are_what_they_say():
         centred = x.reshape(3, 4) - alpha * data.mean
         return -0.5 * jnp.sum(centred @ np.linalg.inv(covariance) * centred)
 
-    np.testing.assert_allclose(data.score_fn(VP)(x, t), jax.grad(log_density)(x), atol=1e-4)
+    np.testing.assert_allclose(data.process(VP).score(x, t), jax.grad(log_density)(x), atol=1e-4)

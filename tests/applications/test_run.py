@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from applications.conditional import run
+import run_lib
 from choices import InputError
-from storage import workdirs
 from tests import tiny_classes, tiny_classifier, tiny_config
 from tests.support import program, random_run
 
@@ -44,7 +43,7 @@ def sample(workdir, config=None, **task):
     """Runs --mode=sample; the arrays that it leaves."""
     config = config or tiny_config.get_config()
     config.task.update({'samples_each': 2, **task})
-    run.sample(config, workdir)
+    run_lib.sample(config, workdir)
     newest = max((workdir / 'samples').glob('*.npz'), key=lambda path: path.stat().st_mtime_ns)
     assert newest.with_suffix('.png').exists()
     return newest.name, np.load(newest)
@@ -134,7 +133,7 @@ def test_classes_by_the_network(tmp_path):
             r'task.images: .* is \(5, 64\); \[images, 5\] needed',
         ),
         ({'name': 'class', 'classifier': '{files}'}, 'task.classifier: .* has no config.json'),
-        ({'name': 'class', 'classifier': '{digits}'}, "task.classifier: .* has 'ncsnpp', no class"),
+        ({'name': 'class', 'classifier': '{digits}'}, "task.classifier: .* has a 'score_model'"),
     ],
 )
 def test_what_cannot_be_read_is_refused(digits, files, task, word):
@@ -150,7 +149,7 @@ def test_what_cannot_be_read_is_refused(digits, files, task, word):
 def test_a_classifier_of_other_images_is_refused(tmp_path, digits):
     config = tiny_classifier.get_config()
     config.data.centered = False
-    workdirs.claim(tmp_path, config.to_dict())
+    run_lib.claim(tmp_path, config)
     with pytest.raises(InputError, match='task.classifier: centered False in .*, and True here'):
         sample(digits, name='class', classifier=str(tmp_path))
 

@@ -1,5 +1,8 @@
+"""The images of a source: its splits, their sizes and channels, and what is refused."""
+
 import importlib.util
 import itertools
+import pathlib
 import subprocess
 import sys
 
@@ -8,26 +11,8 @@ import pytest
 from PIL import Image
 
 from datasets import batching, loading, sources
-
-SHAPE = (4, 6)
-
-
-def numbered(length, start=0, size=SHAPE):
-    """Grey images [length, *size], each filled with its number."""
-    return np.tile(np.arange(start, start + length, dtype=np.uint8)[:, None, None], (1, *size))
-
-
-def numbered_images(length):
-    return loading.from_arrays(numbered(length)[..., None], np.arange(length))
-
-
-def numbers(batches):
-    """The numbers of the images in some batches, in their order."""
-    return [int(i) for batch in batches for i in batch['image'][:, 0, 0, 0]]
-
-
-def everything(images):
-    return images.gather(np.arange(len(images)))
+from datasets.sources import DataError
+from tests.support.numbered import SHAPE, everything, numbered, numbered_images, numbers
 
 
 def save(path, array):
@@ -56,7 +41,7 @@ def folder(tmp_path):
     ('source', 'size', 'length'), [('mnist5k', (28, 28), 5000), ('digits', (8, 8), 1797)]
 )
 def test_embedded_splits_cover_the_source_and_keep_labels_with_images(source, size, length):
-    train, test = (loading.load(source, split, size, 1) for split in images.SPLITS)
+    train, test = (loading.load(source, split, size, 1) for split in sources.SPLITS)
     assert len(test) == round(0.1 * length)
     assert len(train) + len(test) == length
     # Ten digits, all of them about as frequent in the small split as in the large one, though
@@ -87,7 +72,7 @@ print(time.process_time())  # Not the clock's: other work on the machine must no
 """
     done = subprocess.run(
         [sys.executable, '-c', program],
-        cwd=program.ROOT,
+        cwd=pathlib.Path(__file__).parents[2],
         capture_output=True,
         text=True,
         check=False,
@@ -100,7 +85,7 @@ print(time.process_time())  # Not the clock's: other work on the machine must no
 def test_made_splits_are_disjoint_complete_and_the_same_every_time(tmp_path, keys):
     source = save_npz(tmp_path / 'x.npz', **{key: numbered(n) for key, n in keys.items()})
     first, second = (
-        [numbers([everything(loading.load(source, s, SHAPE, 1, 0.25))]) for s in images.SPLITS]
+        [numbers([everything(loading.load(source, s, SHAPE, 1, 0.25))]) for s in sources.SPLITS]
         for _ in range(2)
     )
     total = sum(keys.values())
@@ -127,7 +112,7 @@ def test_npz_splits_and_labels_are_taken_as_they_are(tmp_path):
 
 
 def test_folder_images_get_one_size_and_subfolders_are_labels(folder):
-    parts = [loading.load(f'folder:{folder}', split, (16, 12), 3, 0.3) for split in images.SPLITS]
+    parts = [loading.load(f'folder:{folder}', split, (16, 12), 3, 0.3) for split in sources.SPLITS]
     assert [len(part) for part in parts] == [7, 3]
     found = {}
     for item in itertools.chain(*parts):
@@ -141,7 +126,7 @@ def test_folders_train_and_test_are_splits_with_common_labels(tmp_path):
     for number, name in enumerate(['train/a', 'train/b', 'train/c', 'test/a', 'test/c']):
         save(tmp_path / name / 'x.png', np.full((8, 8), number, np.uint8))
     train, test = (
-        everything(loading.load(f'folder:{tmp_path}', split, (8, 8), 1)) for split in images.SPLITS
+        everything(loading.load(f'folder:{tmp_path}', split, (8, 8), 1)) for split in sources.SPLITS
     )
     assert (numbers([train]), train['label'].tolist()) == ([0, 1, 2], [0, 1, 2])
     assert (numbers([test]), test['label'].tolist()) == ([3, 4], [0, 2])
@@ -201,7 +186,7 @@ def test_tfds_builders_are_prepared_and_read_without_tensorflow(tmp_path, kind):
         (tfds.core.GeneratorBasedBuilder,),
         {**members, '_split_generators': splits, '__module__': __name__},
     )
-    with pytest.raises(images.DataError, match=f'{name}.*not prepared.*download_and_prepare'):
+    with pytest.raises(DataError, match=f'{name}.*not prepared.*download_and_prepare'):
         loading.load(name, 'train', SHAPE, 1, data_dir=data_dir)
     builder = tfds.builder(name, data_dir=data_dir, file_format='array_record')
     builder.download_and_prepare()
@@ -304,78 +289,6 @@ def test_photos_are_turned_upright(tmp_path):
     np.testing.assert_array_equal(image, gradient(16, 16).T)
 
 
-# Batches
-
-
-def test_iterators_that_start_later_yield_what_the_first_yields_there():
-    images = numbered_images(50)
-    stream = batching.stream(images, 8, seed=3)
-    first = list(itertools.islice(batching.batches(images, 8, seed=3), 30))
-    for start in [0, 1, 6, 17]:
-        later = itertools.islice(batching.batches(images, 8, seed=3, start_step=start), 30 - start)
-        assert numbers(later) == numbers(first[start:])
-    for step in [29, 0, 6]:
-        assert numbers([batching.batch_at(stream, step)]) == numbers([first[step]])
-        np.testing.assert_array_equal(
-            batching.batch_at(stream, step)['label'], numbers([first[step]])
-        )
-
-
-@pytest.mark.parametrize('batch_size', [1, 7, 10, 49, 50])
-def test_every_epoch_has_each_image_once_in_an_order_of_its_own(batch_size):
-    images = numbered_images(50)
-    order = numbers(itertools.islice(batching.batches(images, batch_size, seed=0), 250))
-    epochs = [order[i : i + 50] for i in range(0, 250, 50)]
-    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
-    assert len({tuple(epoch) for epoch in epochs}) == 5
-
-
-def test_orders_depend_on_the_seed_and_never_change():
-    # A change of these would change what runs see that are started again.
-    for seed, epoch, order in [(0, 0, '0291854367'), (0, 1, '5378241069'), (1, 0, '3529708614')]:
-        assert loading._permutation(10, seed, epoch).tolist() == [int(i) for i in order]
-
-
-def test_permutations_are_uniform():
-    length, trials = 8, 4000
-    permutations = np.stack([loading._permutation(length, 7, i) for i in range(trials)])
-    counts = np.stack([np.bincount(column, minlength=length) for column in permutations.T])
-    # Each of the 64 counts is binomial; 5 standard deviations for the largest deviation.
-    sigma = np.sqrt(trials * (1 / length) * (1 - 1 / length))
-    assert np.abs(counts - trials / length).max() < 5 * sigma
-
-
-@pytest.mark.parametrize('process_count', [2, 3])
-def test_the_slices_of_processes_are_the_batch(process_count):
-    images = numbered_images(31)
-    whole = batching.stream(images, 12, seed=5)
-    slices = [batching.stream(images, 12, 5, i, process_count) for i in range(process_count)]
-    for step in range(8):
-        parts = [batching.batch_at(part, step) for part in slices]
-        assert numbers(parts) == numbers([batching.batch_at(whole, step)])
-        assert {len(part['label']) for part in parts} == {12 // process_count}
-
-
-@pytest.mark.parametrize('batch_size', [4, 6, 24, 32])
-@pytest.mark.parametrize('process_count', [1, 2])
-def test_an_epoch_counts_every_image_once_in_batches_of_one_shape(batch_size, process_count):
-    images = numbered_images(24)
-    counted = []
-    for process in range(process_count):
-        batches = list(batching.epoch(images, batch_size, process, process_count))
-        assert len(batches) == -(
-            -24 // batch_size
-        )  # Of all processes, or they would wait for ever.
-        for batch in batches:
-            assert batch['image'].shape == (batch_size // process_count, *SHAPE, 1)
-            assert batch['mask'].dtype == bool
-            counted += batch['label'][batch['mask']].tolist()
-            assert (batch['label'][~batch['mask']] == 23).all()
-    assert sorted(counted) == list(range(24))
-    if process_count == 1:
-        assert counted == list(range(24))
-
-
 def test_items_are_indexed_like_a_list():
     images = numbered_images(5)
     assert [int(item['label']) for item in images] == [0, 1, 2, 3, 4]
@@ -401,7 +314,7 @@ def test_broken_images_are_named_when_a_folder_is_loaded(folder, monkeypatch, li
         else:
             parts = {'truncated': whole[: len(whole) * 2 // 3], 'empty': b'', 'text': b'not found'}
             file.write_bytes(parts[content])
-    with pytest.raises(images.DataError, match=r'cats/0\.png is not an image.*3 other files'):
+    with pytest.raises(DataError, match=r'cats/0\.png is not an image.*3 other files'):
         loading.load(f'folder:{folder}', 'test', (8, 8), 3)
 
 
@@ -409,7 +322,7 @@ def test_an_image_that_breaks_after_loading_is_named_by_the_iterator(folder):
     images = loading.load(f'folder:{folder}', 'train', (8, 8), 3, 0.5)
     for file in folder.rglob('*.*'):
         file.write_bytes(b'')
-    with pytest.raises(images.DataError, match='is not an image'):
+    with pytest.raises(DataError, match='is not an image'):
         next(batching.batches(images, 5, seed=0))
 
 
@@ -427,7 +340,7 @@ def test_an_image_that_breaks_after_loading_is_named_by_the_iterator(folder):
 )
 def test_npz_files_with_other_contents_are_refused(tmp_path, arrays, message):
     source = save_npz(tmp_path / 'x.npz', **arrays)
-    with pytest.raises(images.DataError, match=message):
+    with pytest.raises(DataError, match=message):
         loading.load(source, 'train', SHAPE, 1)
 
 
@@ -435,11 +348,11 @@ def test_files_that_are_missing_or_no_npz_are_refused(tmp_path):
     np.save(tmp_path / 'x.npy', numbered(4))
     (tmp_path / 'x.npz').write_bytes(b'PK\x03\x04 a zip file, once')
     for name, message in [('x.npy', 'no .npz'), ('x.npz', 'no .npz'), ('y.npz', 'no such file')]:
-        with pytest.raises(images.DataError, match=message):
+        with pytest.raises(DataError, match=message):
             loading.load(f'npz:{tmp_path / name}', 'train', SHAPE, 1)
-    with pytest.raises(images.DataError, match='no such folder'):
+    with pytest.raises(DataError, match='no such folder'):
         loading.load(f'folder:{tmp_path / "nowhere"}', 'train', SHAPE, 1)
-    with pytest.raises(images.DataError, match=r'holds no images; files named \*\.png'):
+    with pytest.raises(DataError, match=r'holds no images; files named \*\.png'):
         loading.load(f'folder:{tmp_path}', 'train', SHAPE, 1)
 
 
@@ -459,7 +372,7 @@ def test_files_that_are_missing_or_no_npz_are_refused(tmp_path):
     ],
 )
 def test_unknown_sources_are_refused_with_similar_and_known_ones(source, message):
-    with pytest.raises(images.DataError, match=message) as error:
+    with pytest.raises(DataError, match=message) as error:
         loading.load(source, 'train', (8, 8), 1)
     assert '\n' not in str(error.value)
 
@@ -478,15 +391,5 @@ def test_unknown_sources_are_refused_with_similar_and_known_ones(source, message
 )
 def test_impossible_arguments_are_refused_with_what_is_allowed(arguments, message):
     defaults = {'source': 'digits', 'split': 'train', 'image_size': (8, 8), 'channels': 1}
-    with pytest.raises(images.DataError, match=message):
+    with pytest.raises(DataError, match=message):
         loading.load(**{**defaults, **arguments})
-
-
-def test_impossible_batches_are_refused():
-    images = numbered_images(10)
-    with pytest.raises(images.DataError, match='batch_size is 11, more than all 10 images'):
-        batching.batches(images, 11, seed=0)
-    with pytest.raises(images.DataError, match=r'batch_size is 9; .* number of processes, 2'):
-        batching.epoch(images, 9, 0, 2)
-    with pytest.raises(images.DataError, match='batch_size is 0; a positive'):
-        batching.stream(images, 0, seed=0)

@@ -16,19 +16,19 @@ def test_the_score_is_the_gradient_of_the_log_density(name):
     x = sde.T * jax.random.normal(jax.random.key(0), (16, 3))
     t = jnp.linspace(0.05, 1, 16) * sde.T
     expected = jax.vmap(jax.grad(lambda x, t: data.log_prob(x[None], sde, t)[0]))(x, t)
-    np.testing.assert_allclose(data.score_fn(sde)(x, t), expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(data.process(sde).score(x, t), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_the_empirical_denoiser_is_the_mean_over_images_by_their_distance():
     images = jax.random.uniform(jax.random.key(0), (50, 4, 4, 1))
     sde = sde_lib.VE()
-    score_fn = Mixture(images.reshape(50, 16), 0.0).score_fn(sde)
+    process = Mixture(images.reshape(50, 16), 0.0).process(sde)
     x = images[:3] + 0.3 * jax.random.normal(jax.random.key(1), (3, 4, 4, 1))
     t = sde.time_at_log_snr(jnp.full(3, -2 * np.log(0.3)))
     squares = np.sum((np.asarray(x)[:, None] - images) ** 2, axis=(2, 3, 4))
     weights = np.exp(-squares / (2 * 0.3**2))
     expected = np.tensordot(weights / weights.sum(1, keepdims=True), images, axes=1)
-    np.testing.assert_allclose(sde.denoise(x, t, score_fn(x, t)), expected, atol=1e-4)
+    np.testing.assert_allclose(process.denoise(x, t), expected, atol=1e-4)
 
 
 def test_a_mixture_is_distributed_as_it_says():

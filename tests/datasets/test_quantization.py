@@ -4,10 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 from datasets import quantization
-from reports import pictures
 
 ALL = jnp.arange(256, dtype=jnp.uint8).reshape(1, 16, 16, 1)
 
@@ -53,12 +51,3 @@ def test_half_of_the_images_are_mirrored():
     # Standard error 0.025.
     assert abs(mirrored.mean() - 0.5) < 4 * 0.025
     assert np.isin(np.asarray(quantization.to_uint8(x, False)[:, 0, 0, 0]), [0, 15]).all()
-
-
-def test_a_grid_has_every_image_in_its_place(tmp_path):
-    tiles = np.arange(5, dtype=np.uint8).reshape(5, 1, 1, 1).repeat(3, 1).repeat(2, 2)
-    sheet = pictures.grid(tiles)
-    assert sheet.shape == (2 * 4 - 1, 3 * 3 - 1, 1)
-    assert [sheet[i // 3 * 4, i % 3 * 3, 0] for i in range(5)] == list(range(5))
-    pictures.save_png(tmp_path / 'a' / 'grid.png', sheet, min_side=70)
-    assert Image.open(tmp_path / 'a' / 'grid.png').size == (80, 70)

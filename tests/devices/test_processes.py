@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh
 
-import run_lib
 from benchmarks import equivalence, launches
 from benchmarks.launches import Layout
 from choices import InputError
 from devices import processes, sharding
-from experiments import experiment
+from experiments import kinds, programs
 
 SLURM = dict.fromkeys(processes.SLURM, '7') | {'SLURM_NTASKS': '16'}
 NUM_STEPS = 24
@@ -107,7 +106,7 @@ def test_curves_samples_and_likelihoods_are_those_of_one_device(workdirs, name):
 
 def test_the_mesh_splits_most_of_the_parameters():
     config, mesh = equivalence.configured(), AbstractMesh((4, 2), sharding.AXES)
-    shapes = run_lib.abstract_state(config, experiment.create_experiment(config), mesh).params
+    shapes = programs.abstract_state(kinds.create(config), mesh).params
     sizes = [(a.size, math.prod(a.sharding.shard_shape(a.shape))) for a in jax.tree.leaves(shapes)]
     assert (
         sum(size for size, part in sizes if 2 * part == size) > sum(size for size, _ in sizes) / 2

@@ -15,7 +15,12 @@ from choices import InputError
 from devices import sharding
 
 ROOT = pathlib.Path(__file__).parents[2]
-COUNT = 'import jax, sharding; sharding.use_cores(*{sizes}, **{mesh}); print(jax.device_count())'
+COUNT = """
+import jax
+from devices import sharding
+sharding.use_cores(*{sizes}, **{mesh})
+print(jax.device_count())
+"""
 
 
 def count_devices(*sizes, flags='', **mesh):

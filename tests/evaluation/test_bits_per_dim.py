@@ -1,8 +1,8 @@
-"""Bits/dim of images of a config: what they depend on, what is reported, and what is refused."""
+"""Bits/dim of a batch of images: what they depend on, what is reported, and what is refused."""
 
+import dataclasses
 import functools
 import json
-import types
 
 import jax
 import jax.numpy as jnp
@@ -11,144 +11,174 @@ import pytest
 
 import keys
 import likelihood
-import run_lib
-from choices import InputError
+import sde_lib
+from choices import ArgumentError
 from datasets import quantization
-from devices import sharding
-from evaluation import bits_per_dim, run
-from experiments import experiment
-from tests import tiny_config
+from evaluation import bits_per_dim
+from evaluation.bits_per_dim import BitsPerDim, Estimator
+from evaluation.quantities import LOWER
+from solvers.ode import ODESolver
+from tests.support import gaussian
 
-EVERYTHING = {
-    'num_bpd_images': 11,
-    'batch_size': 8,
-    'num_dequantizations': 2,
-    'num_probes': 2,
-    'importance_weighted': True,
-    'variational_draws': 2,
-    'round_trip': True,
-}
-
-
-def make(**fields):
-    """A config, and a network for it whose output is not zero."""
-    config = tiny_config.get_config()
-    config.model.nf = 4
-    config.eval.update(fields)
-    model = experiment.create_experiment(config)
-    params = jax.jit(model.init_params)(jax.random.key(0))
-    noisy = jax.tree.map(lambda a: a + 0.1 * jnp.cos(jnp.arange(a.size).reshape(a.shape)), params)
-    return config, model, noisy
+VP = sde_lib.VP()
+PROCESS = gaussian.isotropic().process(VP)
+KEY = jax.random.key(3)
+PIXELS = jnp.asarray(np.random.default_rng(0).integers(0, 256, (11, *gaussian.SHAPE), np.uint8))
+EVERYTHING = Estimator(
+    centered=True,
+    solver=ODESolver('dopri5', rtol=1e-2, atol=1e-2),
+    num_probes=2,
+    num_dequantizations=2,
+    importance_weighted=True,
+    variational_draws=2,
+    round_trip=True,
+)
 
 
 @functools.cache
-def measured():
-    """The arrays and the numbers of an evaluation of 11 images in batches of 8."""
-    config, model, params = make(**EVERYTHING)
-    run = jax.jit(bits_per_dim.create(config, model))
-    data = run_lib.load_images(config, 'test')
-    key = jax.random.key(config.seed)
-    batches = [
-        run(params, key, data.gather(np.arange(i, i + 8)), jnp.arange(i, i + 8)) for i in (0, 3)
-    ]
-    evaluation = run.Evaluation(config, model, sharding.create_mesh(), data)
-    return batches, run.bits_per_dim_measure(evaluation), params
+def measured(first, last):
+    """What is found of these images as one batch."""
+    run = jax.jit(functools.partial(EVERYTHING.of_batch, lambda label: PROCESS))
+    index = jnp.arange(first, last)
+    return jax.device_get(run(KEY, index, PIXELS[first:last], None))
 
 
-def test_every_image_counts_when_the_batch_size_does_not_divide(tmp_path):
-    """Images 8 to 10 are those of a batch from 3 on: what is drawn for an image is its own."""
-    (first, other), measure, params = measured()
-    found, _ = measure(run.Checkpoint(params, tmp_path, 0))
-    arrays = np.load(tmp_path / 'bits_per_dim.npz')
-    assert found['bits_per_dim_images'] == 11
-    for name in first._fields:
-        parts = getattr(first, name), getattr(other, name)[5:]
-        np.testing.assert_allclose(arrays[name], np.concatenate(parts), rtol=1e-4, atol=1e-4)
-    assert np.ptp(arrays['by_draw'], axis=(1, 2)).min() > 0
-    np.testing.assert_allclose(found['bits_per_dim'], arrays['by_draw'].mean(), rtol=1e-6)
-    parts = [found[f'bits_per_dim_error_of_{of}'] for of in ('data', 'dequantization', 'probes')]
-    assert np.square(parts).sum() >= found['bits_per_dim_standard_error'] ** 2 * (1 - 1e-6)
-    assert found['round_trip_grey_levels'] <= found['round_trip_grey_levels_worst_image']
-    for bound in ('importance_weighted', 'variational'):
-        assert found[f'bits_per_dim_{bound}_standard_error'] > 0
-    json.dumps({name: float(value) for name, value in found.items()}, allow_nan=False)
-
-
-class Noting:
-    """Fields of a config that remember which were read."""
-
-    def __init__(self, fields):
-        self._fields, self.read = fields, set()
-
-    def __getitem__(self, name):
-        self.read.add(name)
-        return self._fields[name]
-
-    __getattr__ = __getitem__
-
-
-def test_all_fields_that_the_numbers_depend_on_are_told():
-    """What is missing in FIELDS would let an evaluation go on with numbers of other fields."""
-    config, model, _ = make()
-    noting = Noting(config.eval)
-    bits_per_dim.create(types.SimpleNamespace(eval=noting), model)
-    # The number of images: which are measured, not what is measured of each.
-    assert noting.read - {'num_bpd_images'} == set(bits_per_dim.FIELDS)
+def test_what_is_found_of_an_image_does_not_depend_on_its_batch():
+    """Images 3 to 7 are in both; what is drawn for an image is its own."""
+    early, late = measured(0, 8), measured(3, 11)
+    for name in BitsPerDim._fields:
+        found, again = getattr(early, name)[3:], getattr(late, name)[:5]
+        np.testing.assert_allclose(found, again, rtol=1e-4, atol=1e-4)
+    assert np.ptp(early.by_draw, axis=(1, 2)).min() > 0
 
 
 def test_the_bits_are_those_of_the_dequantised_image():
     """One draw of one image, from the functions that it is made of."""
-    config, model, params = make(num_probes=2, variational_draws=0, rtol=1e-5, atol=1e-5)
-    data = run_lib.load_images(config, 'test').gather(np.arange(1))
-    key = jax.random.key(3)
-    found = jax.jit(bits_per_dim.create(config, model))(params, key, data, jnp.array([5]))
-    keys_noise, keys_rest = keys.split(keys.fold_in(keys.of_images(key, jnp.array([5])), 0), 2)
-    x = quantization.dequantize_each(keys_noise, data['image'], True)
-    np.testing.assert_array_equal(quantization.to_uint8(x, True), data['image'])
+    solver = ODESolver('dopri5')
+    estimator = Estimator(centered=True, solver=solver, num_probes=2, variational_draws=0)
+    index, pixels = jnp.array([5]), PIXELS[:1]
+    found = jax.jit(functools.partial(estimator.of_batch, lambda label: PROCESS))(
+        KEY, index, pixels, None
+    )
+    keys_noise, keys_rest = keys.split(keys.fold_in(keys.of_images(KEY, index), 0), 2)
+    x = quantization.dequantize_each(keys_noise, pixels, True)
+    np.testing.assert_array_equal(quantization.to_uint8(x, True), pixels)
     log_prob = likelihood.log_prob(
         keys.split(keys_rest, 2)[0],
-        model.score_fn(params),
+        PROCESS,
         x,
-        sde=model.sde,
-        t_min=model.sde.t_min,
+        solver=solver,
+        t_min=VP.t_min,
+        divergence='rademacher',
         num_probes=2,
-        rtol=1e-5,
-        atol=1e-5,
     )
-    expected = 7 - np.asarray(log_prob.by_probe) / 64 / np.log(2)
+    expected = 7 - np.asarray(log_prob.by_probe) / 4 / np.log(2)
     np.testing.assert_allclose(found.by_draw[:, 0], expected, rtol=1e-4)
     assert found.variational is found.importance_weighted is found.round_trip_error is None
 
 
-def test_networks_of_classes_are_given_those_of_the_images():
-    config, model, _ = make(**EVERYTHING)
-    config.model.num_classes = 10
-    model = experiment.create_experiment(config)
-    params = jax.eval_shape(model.init_params, jax.random.key(0))
-    batch = {'image': jnp.zeros((4, 8, 8, 1), jnp.uint8), 'label': jnp.zeros(4, jnp.int32)}
-    run = bits_per_dim.create(config, model)
-    found = jax.eval_shape(run, params, jax.random.key(0), batch, jnp.arange(4))
-    assert found.by_draw.shape == (4, 2, 2)
-    assert found.variational.shape == found.importance_weighted.shape == found.nfe.shape == (4,)
+def test_images_of_classes_are_measured_by_the_process_of_their_own():
+    processes = [gaussian.isotropic(std).process(VP) for std in (0.4, 0.7)]
+
+    def process_of(label):
+        def score(x, t):
+            return jnp.where(label == 0, processes[0].score(x, t), processes[1].score(x, t))
+
+        return PROCESS.with_score(score)
+
+    estimator = dataclasses.replace(EVERYTHING, round_trip=False, variational_draws=0)
+    labels = jnp.array([0, 1, 1, 0])
+    found = estimator.of_batch(process_of, KEY, jnp.arange(4), PIXELS[:4], labels)
+    for label, process in enumerate(processes):
+        alone = estimator.of_images(process, keys.of_images(KEY, jnp.arange(4)), PIXELS[:4])
+        own = labels == label
+        np.testing.assert_allclose(found.by_draw[own], alone.by_draw[own], rtol=1e-4)
+
+
+# Reports
+
+
+def test_a_summary_has_means_with_their_errors():
+    found = measured(0, 8)
+    quantities = {q.name: q for q in bits_per_dim.summary(found, 'rademacher')}
+    bits = quantities['bits_per_dim']
+    np.testing.assert_allclose(bits.value, found.by_draw.mean(), rtol=1e-6)
+    errors = [quantities[f'bits_per_dim_error_of_{of}'].value for of in PARTS]
+    assert np.square(errors).sum() >= bits.standard_error**2 * (1 - 1e-6)
+    assert quantities['bits_per_dim_images'].value == 8
+    worst = quantities['round_trip_grey_levels_worst_image'].value
+    assert 0 < quantities['round_trip_grey_levels'].value <= worst
+    for bound in ('importance_weighted', 'variational'):
+        assert quantities[f'bits_per_dim_{bound}'].standard_error > 0
+        assert quantities[f'bits_per_dim_{bound}'].better == LOWER
+    assert bits.better == quantities['bits_per_dim_nfe'].better == LOWER
+    values = [(q.value, q.standard_error) for q in quantities.values()]
+    json.dumps(values, allow_nan=False, default=float)
+
+
+PARTS = ('data', 'dequantization', 'probes')
+
+
+def test_what_is_not_known_or_not_asked_for_is_not_reported():
+    """Of one image there is no standard error; of one probe no part of it."""
+    found = BitsPerDim(np.full((1, 1, 1), 3.0), np.array([20]))
+    quantities = bits_per_dim.summary(found, 'rademacher')
+    assert [q.name for q in quantities] == [
+        'bits_per_dim',
+        'bits_per_dim_images',
+        'bits_per_dim_nfe',
+    ]
+    assert quantities[0].standard_error is None
+
+
+# What the numbers depend on
+
+OTHER = {
+    'centered': False,
+    'solver': ODESolver('tsit5', rtol=1e-2, atol=1e-2),
+    't_min': 1e-3,
+    'divergence': 'gaussian',
+    'num_probes': 3,
+    'num_dequantizations': 3,
+    'importance_weighted': False,
+    'variational_draws': 3,
+    'round_trip': False,
+}
+
+
+@pytest.mark.parametrize('field', [field.name for field in dataclasses.fields(Estimator)])
+def test_the_text_of_an_estimator_changes_with_every_field(field):
+    other = dataclasses.replace(EVERYTHING, **{field: OTHER[field]})
+    assert repr(other) != repr(EVERYTHING)
+    assert repr(dataclasses.replace(other, **{field: getattr(EVERYTHING, field)})) == repr(
+        EVERYTHING
+    )
 
 
 @pytest.mark.parametrize(
-    ('fields', 'message'),
+    ('field', 'value'), [('solver', 'tsit5'), ('rtol', 0.1), ('atol', 0.1), ('per_image', False)]
+)
+def test_the_text_of_an_estimator_changes_with_every_field_of_its_solver(field, value):
+    solver = dataclasses.replace(EVERYTHING.solver, **{field: value})
+    assert repr(dataclasses.replace(EVERYTHING, solver=solver)) != repr(EVERYTHING)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ('fields', 'argument', 'message'),
     [
-        ({'solver': 'rk45'}, "eval.solver: unknown name 'rk45'"),
-        ({'importance_weighted': True}, 'num_dequantizations is 1'),
-        ({'importance_weighted': True, 'num_dequantizations': 2}, 'num_probes is 2 or more'),
+        ({'divergence': 'trace'}, 'divergence', "unknown name 'trace'"),
+        ({'solver': ODESolver('euler')}, 'solver', "'euler' estimates no error"),
+        ({'num_dequantizations': 1}, 'importance_weighted', 'num_dequantizations is 1'),
+        ({'num_probes': 1}, 'importance_weighted', 'num_probes is 2 or more'),
     ],
 )
-def test_bad_values_are_refused(fields, message):
-    config, model, _ = make()
-    config.eval.update(fields)
-    with pytest.raises(InputError, match=message):
-        bits_per_dim.create(config, model)
+def test_what_is_no_bound_is_refused(fields, argument, message):
+    with pytest.raises(ArgumentError, match=f'^{argument}: .*{message}'):
+        dataclasses.replace(EVERYTHING, **fields)
 
 
-def test_one_step_size_for_a_batch_is_refused_to_networks_of_classes():
-    config = tiny_config.get_config()
-    config.model.num_classes, config.eval.per_image_steps = 10, False
-    with pytest.raises(InputError, match='eval.per_image_steps: False'):
-        bits_per_dim.create(config, experiment.create_experiment(config))
+def test_the_exact_divergence_needs_one_probe_for_a_bound():
+    dataclasses.replace(EVERYTHING, num_probes=1, divergence='exact')

@@ -1,64 +1,62 @@
-"""Networks that features come from: what is refused, and that features are those of the network."""
+"""Networks that features come from: files of weights, what is refused, and fingerprints."""
 
+import dataclasses
 import hashlib
-import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from choices import InputError
+from choices import ArgumentError
 from devices import sharding
 from evaluation import extractors
+from evaluation.extractors import Network
 from models import inception
-from tests import tiny_classifier
-from tests.support import golden, inception_reference, random_run, torch_writer
+from tests.support import golden, inception_reference, torch_writer
+
+SHAPE = (8, 8, 1)
 
 
-def create(name, shape=(8, 8, 1), classifier_workdir=None, inception_weights=None):
-    fields = types.SimpleNamespace(
-        classifier_workdir=classifier_workdir, inception_weights=inception_weights
-    )
-    return extractors.create(name, fields, shape, sharding.create_mesh())
+def linear(params, pixels):
+    features = pixels.reshape(len(pixels), -1) @ params['kernel']
+    return features, features + params['bias']
 
 
-@pytest.fixture(scope='module')
-def classifier_workdir(tmp_path_factory):
-    """A run of a classifier whose parameters are random."""
-    workdir = tmp_path_factory.mktemp('classifier')
-    return random_run.create(workdir, tiny_classifier.get_config(), 3)
+LINEAR = Network(
+    'linear',
+    {'kernel': np.ones((64, 3), np.float32), 'bias': np.float32([0, 1, 2])},
+    linear,
+    'pixels as they are',
+)
 
 
-# The classifier
+def fingerprint(**fields):
+    network = dataclasses.replace(LINEAR, **fields)
+    return extractors.create(network, sharding.create_mesh()).fingerprint
 
 
-def test_features_are_the_layer_before_the_logits(classifier_workdir):
-    by = create('classifier', classifier_workdir=str(classifier_workdir))
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
-    features, logits = by.run(by.params, pixels)
-    head = by.params['Dense_2']
-    assert features.shape == (4, 64)
-    np.testing.assert_allclose(features @ head['kernel'] + head['bias'], logits, rtol=1e-5)
-    assert np.std(features, axis=0).max() > 1e-3
+def test_an_extractor_is_its_network_on_the_devices():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, *SHAPE), dtype=np.uint8)
+    found = extractors.create(LINEAR, sharding.create_mesh())
+    for array, expected in zip(
+        found.run(found.params, pixels), linear(LINEAR.params, pixels), strict=True
+    ):
+        np.testing.assert_allclose(array, expected, rtol=1e-6)
+    assert (found.name, found.has_own_names) == ('linear', False)
 
 
-def test_the_same_classifier_has_the_same_fingerprint(classifier_workdir):
-    first, second = (
-        create('classifier', classifier_workdir=str(classifier_workdir)) for _ in range(2)
-    )
-    assert first.fingerprint == second.fingerprint
-
-
-def test_what_is_no_classifier_of_these_images_is_refused(classifier_workdir, tmp_path):
-    with pytest.raises(InputError, match='eval.classifier_workdir: None; a classifier is needed'):
-        create('classifier')
-    with pytest.raises(InputError, match='eval.classifier_workdir: .* has no config.json'):
-        create('classifier', classifier_workdir=str(tmp_path))
-    with pytest.raises(InputError, match='classifies images of 8x8x1, and those .* 28x28x1'):
-        create('classifier', (28, 28, 1), classifier_workdir=str(classifier_workdir))
-    (tmp_path / 'config.json').write_text((classifier_workdir / 'config.json').read_text())
-    with pytest.raises(InputError, match='eval.classifier_workdir: .* has no checkpoint yet'):
-        create('classifier', classifier_workdir=str(tmp_path))
+def test_a_fingerprint_changes_with_parameters_and_preprocessing_and_nothing_else():
+    changed = {**LINEAR.params, 'bias': np.float32([0, 1, np.nextafter(np.float32(2), 3)])}
+    swapped = {'kernel_': LINEAR.params['kernel'], 'bias': LINEAR.params['bias']}
+    others = [
+        fingerprint(params=changed),
+        fingerprint(params=swapped),
+        fingerprint(preprocessing='pixels in [-1, 1]'),
+    ]
+    assert len({fingerprint(), *others}) == 4
+    on_devices = jax.tree.map(jnp.asarray, LINEAR.params)
+    assert fingerprint(params=on_devices, name='another') == fingerprint()
 
 
 # Inception
@@ -66,26 +64,31 @@ def test_what_is_no_classifier_of_these_images_is_refused(classifier_workdir, tm
 
 def test_missing_weights_are_asked_for_in_one_line(monkeypatch, tmp_path):
     monkeypatch.delenv('INCEPTION_WEIGHTS', raising=False)
-    with pytest.raises(InputError, match='eval.inception_weights: .*6726825d.pth') as error:
-        create('inception')
+    with pytest.raises(ArgumentError, match='^inception_weights: .*6726825d.pth') as error:
+        extractors.load_inception(None, SHAPE)
     assert 'INCEPTION_WEIGHTS' in str(error.value)
     assert '\n' not in str(error.value)
     monkeypatch.setenv('INCEPTION_WEIGHTS', str(tmp_path / 'none.pth'))
-    with pytest.raises(InputError, match='none.pth: there is no such file'):
-        create('inception')
+    with pytest.raises(ArgumentError, match='none.pth: there is no such file'):
+        extractors.load_inception(None, SHAPE)
+
+
+def test_images_of_two_channels_are_refused():
+    with pytest.raises(ArgumentError, match='^channels: 2; Inception takes grey or RGB images'):
+        extractors.load_inception('none.pth', (8, 8, 2))
 
 
 def test_another_file_is_refused_by_its_checksum():
-    with pytest.raises(InputError, match='its SHA-256 begins with .* another file, or damaged'):
-        create('inception', inception_weights=str(golden.DATA / 'torch_layouts.pth'))
+    with pytest.raises(ArgumentError, match='its SHA-256 begins with .* another file, or damaged'):
+        extractors.load_inception(str(golden.DATA / 'torch_layouts.pth'), SHAPE)
 
 
 def test_broken_files_are_refused(tmp_path):
     (tmp_path / 'a.npz').write_bytes(b'PK')
     np.savez(tmp_path / 'b.npz', a=1)
     for name, why in (('a', 'a.npz: '), ('b', 'b.npz: .* is missing')):
-        with pytest.raises(InputError, match=f'eval.inception_weights: .*{why}'):
-            create('inception', inception_weights=str(tmp_path / f'{name}.npz'))
+        with pytest.raises(ArgumentError, match=f'^inception_weights: .*{why}'):
+            extractors.load_inception(str(tmp_path / f'{name}.npz'), SHAPE)
 
 
 @pytest.mark.parametrize('kind', ['npz', 'pth'])

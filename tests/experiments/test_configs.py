@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 import keys
+import models
 import run_lib
+import sampling
 import sde_lib
 from choices import choose
-from configs import base
-from evaluation import bits_per_dim
-from experiments import experiment, samplers
+from experiments import image_drawing, kinds, reading, score_measures
+from parameterization import Process
 from tests.support import parameter_counts
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -90,29 +91,32 @@ def test_no_two_experiments_name_the_same_workdir():
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
 def test_every_experiment_builds_all_that_it_names(name):
-    config, built = load(name), create(name)
+    config, experiment = load(name), create(name)
+    model = experiment.model
     params, score = traced(name)
-    assert score.shape == (1, *built.image_shape)
-    experiment.create_loss(config, built)
-    jax.eval_shape(experiment.create_optimizer(config).init, params)
-    bits_per_dim.create(config, built)
+    assert score.shape == (1, *model.image_shape)
+    state = jax.eval_shape(reading.create_update(config).init, params)
+    assert jax.tree.structure(state.evaluated) == jax.tree.structure(params)
+    assert experiment.drawing().name == config.sampling.method
+    score_measures.create_estimator(config, model)
     # Which takes no corrector: some of them name one.
-    for method in set(samplers.METHODS) - {'picard'}:
-        samplers.create_sampler(config, built, method)
+    for method in set(sampling.METHODS) - {'picard'}:
+        image_drawing.create_sampler(config, model.sde, method)
     run_lib.check_periods(config.training)
 
 
 @pytest.mark.parametrize('name', CLASSIFIERS)
 def test_every_classifier_builds_all_that_it_names(name):
     config = load(name)
-    built = experiment.create_experiment(config)
-    params = jax.eval_shape(built.init_params, jax.random.key(0))
-    loss = experiment.create_loss(config, built)
-    batch = {'image': jnp.zeros((1, *built.image_shape), jnp.uint8), 'label': jnp.zeros(1, int)}
-    value = jax.eval_shape(lambda p: loss(p, jax.random.key(0), batch, True), params)
+    experiment = kinds.create(config)
+    key, batch = jax.random.key(0), experiment.batch_shapes(1)
+    params = jax.eval_shape(experiment.init, key).evaluated
+    value = jax.eval_shape(lambda p, b: experiment.loss(p, key, b, True), params, batch)
     assert value.shape == (1,)
-    jax.eval_shape(experiment.create_optimizer(config).init, params)
-    experiment.create_class_scores(config, built)
+    times = jnp.array([0.0, *config.eval.noise_levels])
+    found = jax.eval_shape(lambda p, b: experiment.class_scores(times, p, key, b), params, batch)
+    assert found.cross_entropy.shape == found.correct.shape == (len(times), 1)
+    assert experiment.drawing() is None
     run_lib.check_periods(config.training)
 
 
@@ -120,18 +124,8 @@ SET_BY_SDE = {'sigma_min', 'sigma_max', 'num_scales'}
 
 
 def network_fields(model):
-    network = choose(experiment.models.MODELS, model, 'model.name')
+    network = choose(models.MODELS, model, 'model.name')
     return {field.name for field in dataclasses.fields(network)}
-
-
-@pytest.mark.parametrize('model', ['ncsnpp', 'ddpm', 'ncsnv2_64', 'ncsn', 'wideresnet'])
-def test_base_has_every_field_of_the_networks_and_no_other(model):
-    fields = set(getattr(base, model.split('_')[0])())
-    network = network_fields(model)
-    # Set by the SDE, the data and the parameterisation.
-    derived = SET_BY_SDE | {'parent', 'name', 'centered', 'out_channels'}
-    derived |= {'num_classes'} if model == 'ncsn' else set()
-    assert network - derived == fields - {'name', 'parameterization', 'input_fourier'}
 
 
 def test_the_mnist_runs_differ_in_the_sde_and_what_depends_on_it():
@@ -158,18 +152,19 @@ class Initialising:
 
 @functools.cache
 def create(name):
-    return experiment.create_experiment(load(name))
+    return kinds.create(load(name))
 
 
 @functools.cache
 def trace(network, parameterization, image_shape, name):
     """Shapes of the parameters and of the score of one image."""
     initialising = Initialising(network)
-    built = dataclasses.replace(create(name), network=initialising)
-    classes = jnp.zeros(1, jnp.int32) if built.num_classes else None
+    model = dataclasses.replace(create(name).model, network=initialising)
+    classes = jnp.zeros(1, jnp.int32) if model.num_classes else None
 
     def init_and_score(key):
-        score = built.score_fn(key, classes)(jnp.zeros((1, *image_shape)), jnp.ones(1))
+        process = model.process(key, classes)
+        score = process.score(jnp.zeros((1, *image_shape)), jnp.ones(1))
         return initialising.params, score
 
     return jax.eval_shape(init_and_score, jax.random.key(0))
@@ -180,8 +175,8 @@ SHARED = {}
 
 def traced(name):
     """Shapes of the parameters and of the score of an experiment."""
-    built = create(name)
-    alike = built.network, load(name).model.parameterization, built.image_shape
+    model = create(name).model
+    alike = model.network, load(name).model.parameterization, model.image_shape
     return trace(*alike, SHARED.setdefault(alike, name))
 
 
@@ -220,7 +215,7 @@ MISSPELT = ('training.loss', 'training.continuouse')
 
 
 def in_published_words(config):
-    """The same keys and values, of one of our configs."""
+    """One of our configs by published keys and values."""
     sde, model = create_sde(config), config.model
     training, sampler, optim = config.training, config.sampling, config.optim
     chain = isinstance(sde, sde_lib.Chain)
@@ -305,30 +300,47 @@ def test_the_network_is_told_what_it_was_told(name):
         assert (config.sampling.t_min, config.sampling.steps) == (None, sde.num_scales)
 
 
+def point_process(sde):
+    """The exact score of data that are all 0.3."""
+
+    def score(x, t):
+        alpha, sigma = sde.alpha(t)[:, None], sde.sigma(t)[:, None]
+        return -(x - 0.3 * alpha) / sigma**2
+
+    return Process(sde, score)
+
+
+def draw(config, method, **fields):
+    """Three samples of data that are all 0.3, of two values each."""
+    sde = create_sde(config)
+    sampler = dataclasses.replace(image_drawing.create_sampler(config, sde, method), **fields)
+    return sampler(keys.per_image(jax.random.key(0), 3), point_process(sde), (2,))
+
+
 @pytest.mark.parametrize('name', [name for name in PUBLISHED if not name.endswith('continuous')])
 def test_discrete_samplers_visit_every_level_once(name):
     config = load(name)
     sde = create_sde(config)
-    times = samplers.METHODS['pc'](config.sampling, sde).keywords['times']
+    times = draw(config, 'pc', trajectory=True).times
     levels = sde.level(times[:-1])
     np.testing.assert_array_equal(levels, np.arange(sde.num_scales)[::-1])
     assert times[-1] == 0.0
-    # In log signal-to-noise ratio the ODE cannot reach the data.
-    assert samplers.METHODS['ode'](config.sampling, sde).keywords['t_min'] == sde.t_min > 0
+
+
+@pytest.mark.parametrize('name', ['vp/cifar10_ddpmpp', 've/cifar10_ncsnpp'])
+def test_the_ode_of_a_chain_ends_before_the_data(name):
+    """In log signal-to-noise ratio it cannot reach the data."""
+    config = load(name)
+    config.sampling.rtol = config.sampling.atol = 1e-2
+    times = draw(config, 'ode', trajectory=True).times
+    np.testing.assert_allclose(times[-1], create_sde(config).t_min, rtol=1e-6)
+    assert times[-1] > 0
 
 
 @pytest.mark.parametrize('name', ['vp/cifar10_ddpmpp', 've/cifar10_ncsnpp'])
 def test_discrete_samplers_end_at_the_data(name):
     """With the exact score of data that are all 0.3, the last step finds 0.3."""
-    config = load(name)
-    sde = create_sde(config)
-    sample = functools.partial(samplers.METHODS['pc'](config.sampling, sde), sde=sde)
-
-    def score_fn(x, t):
-        return -(x - 0.3 * sde.alpha(t)[:, None]) / sde.sigma(t)[:, None] ** 2
-
-    image_keys = keys.per_image(jax.random.key(0), 3)
-    np.testing.assert_allclose(sample(image_keys, score_fn, (2,)).x, 0.3, atol=1e-5)
+    np.testing.assert_allclose(draw(load(name), 'pc').x, 0.3, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -353,14 +365,7 @@ def test_edm_runs_are_as_long_as_published_in_images(name, images, half_life):
 )
 def test_edm_samples_with_as_many_evaluations_as_published(name, evaluations):
     config = load(name)
-    sde = create_sde(config)
-    create = samplers.METHODS[config.sampling.method]
-    sample = functools.partial(
-        create(config.sampling, sde), sde=sde, denoise=config.sampling.denoise
-    )
-    drawn = sample(
-        keys.per_image(jax.random.key(0), 2), lambda x, t: -x / (1 + t[:, None] ** 2), (2,)
-    )
+    drawn = draw(config, config.sampling.method)
     np.testing.assert_array_equal(drawn.nfe, evaluations)
 
 

@@ -6,7 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from choices import InputError
-from experiments import experiment
+from experiments import kinds
 from tests import tiny_config
 
 NETWORKS = {
@@ -28,16 +28,19 @@ def create(name, parameterization, sde, **fields):
     config.model = ConfigDict(
         {'name': name, 'parameterization': parameterization, **NETWORKS[name], **fields}
     )
-    return config, experiment.create_experiment(config)
+    return config, kinds.create(config).model
 
 
-def check_loss(config, built):
+def check_loss(config):
     """Its shape, which no compilation is needed for."""
-    params = jax.eval_shape(built.init_params, jax.random.key(0))
-    loss = experiment.create_loss(config, built)
-    batch = {'image': jnp.zeros((2, *built.image_shape), jnp.uint8), 'label': jnp.zeros(2, int)}
-    value = jax.eval_shape(lambda p: loss(p, jax.random.key(0), batch, True), params)
+    experiment = kinds.create(config)
+
+    def loss(key, batch):
+        return experiment.loss(experiment.init(key).params, key, batch, True)
+
+    value = jax.eval_shape(loss, jax.random.key(0), experiment.batch_shapes(2))
     assert value.shape == (2,)
+    assert value.dtype == jnp.float32
 
 
 @pytest.mark.parametrize(
@@ -52,15 +55,15 @@ def check_loss(config, built):
     ],
 )
 def test_every_network_has_a_loss(name, parameterization, sde, fields):
-    config, built = create(name, parameterization, sde, **fields)
-    check_loss(config, built)
+    config, model = create(name, parameterization, sde, **fields)
+    check_loss(config)
     if 'num_scales' in sde and parameterization == 'smld':
-        assert (built.network.num_scales, built.network.sigma_max) == (10, 1.0)
+        assert (model.network.num_scales, model.network.sigma_max) == (10, 1.0)
 
 
 def test_the_levels_of_ncsn_are_not_classes_of_images():
-    built = create('ncsn', 'smld', LEVELS)[1]
-    assert (built.num_classes, built.network.num_classes) == (0, 10)
+    model = create('ncsn', 'smld', LEVELS)[1]
+    assert (model.num_classes, model.network.num_classes) == (0, 10)
     assert create('ncsnpp', 'smld', LEVELS, num_classes=10)[1].num_classes == 10
 
 

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 import keys
-import sampling
 import sde_lib
 from datasets.mixtures import Mixture
 from guidance import class_guidance, measurements, posteriors
-from solvers import ends, grids, predictors
-from solvers.grid_solver import GridSolver, Step, predictor_corrector
+from sampling import GridSampler, ProbabilityFlow
+from solvers.grid_solver import GridSolver, PredictorCorrector, Step
+from solvers.grids import TimeGrid
+from solvers.ode import ODESolver
+from solvers.predictors import Ancestral
+from solvers.sampler import noise_source
 from tests.support import gaussian, mixture
 from tests.support.gaussian import SHAPE
 
@@ -29,24 +32,19 @@ Y = jnp.full((NUM, 1, 1), 0.8)
 
 def noise_of(i, num=NUM):
     """The noise of projections, with keys of their own."""
-    return ends.noise_source(keys.per_image(jax.random.key(1), num), SHAPE, 1.0)(i)
+    return noise_source(keys.per_image(jax.random.key(1), num), SHAPE, 1.0)(i)
 
 
-def by_ode(score_fn, shape, sde=VP, num=NUM):
+def by_ode(process, shape):
     """Samples without errors of discretisation."""
-    return jax.jit(
-        lambda: (
-            sampling.probability_flow(
-                KEYS[:num], score_fn, shape, sde=sde, t_min=1e-4, rtol=1e-4, atol=1e-4
-            ).x
-        )
-    )()
+    sampler = ProbabilityFlow(ODESolver(rtol=1e-4, atol=1e-4), t_min=1e-4, denoise=False)
+    return jax.jit(lambda: sampler(KEYS, process, shape).x)()
 
 
-def on_grid(solver, score_fn, steps=400, sde=VP, t_min=1e-3, grid=grids.uniform_grid, **options):
-    times = grids.create(grid, sde, steps, t_min)
-    options = {'sde': sde, 'times': times, 'solver': solver, **options}
-    return jax.jit(lambda: sampling.on_grid(KEYS, score_fn, SHAPE, **options).x)()
+def on_grid(solver, process, steps=400, t_min=1e-3, **options):
+    """Samples by a solver on a uniform grid."""
+    sampler = GridSampler(solver, grid=TimeGrid(steps), t_min=t_min, **options)
+    return jax.jit(lambda: sampler(KEYS, process, SHAPE).x)()
 
 
 def assert_moments(x, mean, covariance):
@@ -77,8 +75,8 @@ def log_component(mix, sde, k):
 @pytest.mark.parametrize('k', [0, 2])
 def test_an_exact_classifier_gives_its_class(k):
     mix = mixture.example()
-    score_fn = class_guidance.classifier_guidance(mix.score_fn(VP), log_component(mix, VP, k))
-    assert_moments(by_ode(score_fn, (2,)), mix.means[k], mix.std**2 * np.eye(2))
+    guided = class_guidance.classifier_guidance(mix.process(VP), log_component(mix, VP, k))
+    assert_moments(by_ode(guided, (2,)), mix.means[k], mix.std**2 * np.eye(2))
 
 
 @pytest.mark.parametrize('sde', [VP, sde_lib.VE()], ids=lambda s: type(s).__name__)
@@ -86,14 +84,14 @@ def test_an_exact_classifier_gives_its_class(k):
 def test_guidance_with_and_without_a_classifier_agree(sde, scale):
     """By Bayes' rule, at every scale, if both are exact."""
     mix = mixture.example()
-    part = Mixture(mix.means[1][None], mix.std).score_fn(sde)
-    marginal = mix.score_fn(sde)
+    part = Mixture(mix.means[1][None], mix.std).process(sde)
+    marginal = mix.process(sde)
     free = class_guidance.classifier_free_guidance(part, marginal, scale)
     guided = class_guidance.classifier_guidance(marginal, log_component(mix, sde, 1), scale)
     x = jax.random.normal(jax.random.key(0), (16, 2))
     for t in (0.1, 0.5, 0.9):
         t = jnp.full(16, t)
-        np.testing.assert_allclose(free(x, t), guided(x, t), rtol=2e-4, atol=2e-4)
+        np.testing.assert_allclose(free.score(x, t), guided.score(x, t), rtol=2e-4, atol=2e-4)
 
 
 # Measurements of Gaussian data
@@ -108,37 +106,34 @@ def test_pseudo_inverse_guidance_is_exact_for_equal_variances(sde, name, noise_s
     x = jax.random.normal(jax.random.key(0), (8, *SHAPE))
     y = a.measure(jax.random.normal(jax.random.key(1), (1, *SHAPE)))
     guided = posteriors.pseudo_inverse_guidance(
-        data.score_fn(sde), a, y, sde=sde, noise_std=noise_std, data_std=0.5
+        data.process(sde), a, y, noise_std=noise_std, data_std=0.5
     )
     mean, covariance = data.posterior(gaussian.dense(a), np.asarray(y).ravel(), noise_std)
-    posterior = gaussian.Gaussian(mean, covariance).score_fn(sde)
+    posterior = gaussian.Gaussian(mean, covariance).process(sde)
     for t in (0.05, 0.4, 0.9):
         t = jnp.full(8, t)
-        truth = posterior(x, t)
-        np.testing.assert_allclose(guided(x, t), truth, atol=2e-4 * np.abs(truth).max())
+        truth = posterior.score(x, t)
+        np.testing.assert_allclose(guided.score(x, t), truth, atol=2e-4 * np.abs(truth).max())
 
 
 def test_pseudo_inverse_guidance_samples_the_posterior():
     data = gaussian.isotropic()
     # The solver of the ODE sees one image at a time.
     guided = posteriors.pseudo_inverse_guidance(
-        data.score_fn(VP), ONE_PIXEL, Y[:1], sde=VP, noise_std=0.3, data_std=0.5
+        data.process(VP), ONE_PIXEL, Y[:1], noise_std=0.3, data_std=0.5
     )
     a = gaussian.dense(ONE_PIXEL)
     assert_moments(by_ode(guided, SHAPE), *data.posterior(a, np.array([0.8]), 0.3))
 
 
 def sampler_of(method, data):
-    """Score and solver by which a method conditions on the first pixel, Y without noise."""
-    solver = predictor_corrector(predictors.ancestral)
-    score_fn = data.score_fn(VP)
+    """Process and solver by which a method conditions on the first pixel, Y without noise."""
+    solver, process = PredictorCorrector(Ancestral()), data.process(VP)
     if method == 'projection':
-        return score_fn, posteriors.projected(solver, ONE_PIXEL, Y, noise_of)
+        return process, posteriors.Projected(solver, ONE_PIXEL, Y, noise_of)
     if method == 'dps':
-        return score_fn, posteriors.diffusion_posterior_sampling(solver, ONE_PIXEL, Y, 1.0)
-    guided = posteriors.pseudo_inverse_guidance(
-        score_fn, ONE_PIXEL, Y, sde=VP, noise_std=0.0, data_std=0.5
-    )
+        return process, posteriors.PosteriorSampling(solver, ONE_PIXEL, Y, 1.0)
+    guided = posteriors.pseudo_inverse_guidance(process, ONE_PIXEL, Y, noise_std=0.0, data_std=0.5)
     return guided, solver
 
 
@@ -147,13 +142,13 @@ def sampler_of(method, data):
     [('projection', -0.41, 1.18), ('dps', 0.22, 0.95), ('pigdm', -0.08, 1.01)],
 )
 def test_the_bias_of_each_method_is_as_documented(method, mean_error, std_ratio):
-    """On correlated pixels, of the neighbour of the known one; docs/architecture.md has the table.
+    """On correlated pixels, of the neighbour of the known one; docs/conditional.md has the table.
 
     The error of the mean is in units of the shift that the measurement brings.
     """
     data = gaussian.correlated()
-    score_fn, solver = sampler_of(method, data)
-    x = posteriors.match(ONE_PIXEL, Y, on_grid(solver, score_fn)).reshape(NUM, -1)
+    process, solver = sampler_of(method, data)
+    x = posteriors.match(ONE_PIXEL, Y, on_grid(solver, process)).reshape(NUM, -1)
     mean, covariance = data.posterior(gaussian.dense(ONE_PIXEL), np.array([0.8]), 0.0)
     error = (x[:, 1].mean() - mean[1]) / (mean[1] - data.mean[1])
     # Three standard errors of the one, four of the other.
@@ -164,12 +159,19 @@ def test_the_bias_of_each_method_is_as_documented(method, mean_error, std_ratio)
 # What the published inpainting and colourisation get wrong
 
 
+class Still(GridSolver):
+    """A solver whose steps lead nowhere."""
+
+    stochastic = True
+
+    def step(self, process, draw, x, i, times, memory):
+        return Step(x, x), memory
+
+
 def test_known_pixels_start_with_noise():
-    still = GridSolver(
-        lambda sde, score_fn, draw, x, i, times, memory: (Step(x, x), memory), 1, True
-    )
-    start = on_grid(still, None, steps=1)
-    x = on_grid(posteriors.projected(still, ONE_PIXEL, Y, noise_of), None, steps=1)
+    process = gaussian.correlated().process(VP)
+    start = on_grid(Still(), process, steps=1)
+    x = on_grid(posteriors.Projected(Still(), ONE_PIXEL, Y, noise_of), process, steps=1)
     t = jnp.ones(())
     np.testing.assert_array_equal(x.reshape(NUM, 4)[:, 1:], start.reshape(NUM, 4)[:, 1:])
     assert_moments(x[:, 0, 0], VP.alpha(t) * 0.8, VP.sigma(t)[None, None] ** 2)
@@ -178,10 +180,10 @@ def test_known_pixels_start_with_noise():
 def test_the_last_step_denoises_what_is_unknown():
     """Without noise and with it, the last states differ by the noise of the last step."""
     data = gaussian.correlated()
-    score_fn, solver = sampler_of('projection', data)
+    process, solver = sampler_of('projection', data)
     coarse = {'steps': 5, 't_min': 0.1}
-    clean = on_grid(solver, score_fn, denoise=True, **coarse)
-    noisy = on_grid(solver, score_fn, denoise=False, **coarse)
+    clean = on_grid(solver, process, denoise=True, **coarse)
+    noisy = on_grid(solver, process, denoise=False, **coarse)
     added = (noisy - clean).reshape(NUM, 4)[:, 1:]
     t, s = jnp.float32(0.28), jnp.float32(0.1)
     alpha_ts, sigma_ts = VP.transition(s, t)

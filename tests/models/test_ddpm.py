@@ -135,7 +135,7 @@ def test_attention_is_at_the_levels_of_the_named_heights():
         ({'normalization': 'BatchNorm'}, "normalization: unknown name 'BatchNorm'.*InstanceNorm"),
         ({'nonlinearity': 'gelu'}, "nonlinearity: unknown name 'gelu'"),
         ({'dtype': 'float16'}, "dtype: unknown name 'float16'.*known: float32, bfloat16"),
-        ({'fir': True}, "field of model ddpm: unknown name 'fir'"),
+        ({'fir': True}, "fir: 'ddpm' has no such field"),
     ],
 )
 def test_unknown_options_are_refused(fields, message):

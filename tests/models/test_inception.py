@@ -1,6 +1,7 @@
 """The FID Inception against torch-fidelity's, on the same random weights."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -39,7 +40,7 @@ def test_weights_that_do_not_fit_are_named(state):
 def test_resizing_takes_pixels_as_tensorflow_1_did(old):
     """Pixel i lies at i * old / new, between its lower neighbour and the next, if there is one."""
     x = np.random.default_rng(0).uniform(0, 255, (1, *old, 1)).astype(np.float32)
-    found = inception.resize(x, 299)[0, :, :, 0]
+    found = inception.resize(jnp.asarray(x), 299)[0, :, :, 0]
     for i, j in [(0, 0), (1, 298), (150, 297), (298, 4), (298, 298)]:
         (y, dy), (z, dz) = (divmod(k * n / 299, 1) for k, n in zip((i, j), old, strict=True))
         rows = [min(int(y), old[0] - 1), min(int(y) + 1, old[0] - 1)]

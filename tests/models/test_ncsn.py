@@ -128,7 +128,7 @@ def test_images_between_0_and_1_are_mapped_and_the_output_is_over_sigma():
         ('ncsnv2_64', {'interpolation': 'cubic'}, "interpolation: unknown name 'cubic'"),
         ('ncsnv2_128', {'normalization': 'BatchNorm'}, "unknown name 'BatchNorm'"),
         ('ncsnv2_256', {'nonlinearity': 'gelu'}, "unknown name 'gelu'"),
-        ('ncsnv2_64', {'num_classes': 10}, "unknown name 'num_classes'"),
+        ('ncsnv2_64', {'num_classes': 10}, "num_classes: 'ncsnv2_64' has no such field"),
         ('ncsn', {'dtype': 'float16'}, "dtype: unknown name 'float16'"),
     ],
 )

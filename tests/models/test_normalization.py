@@ -67,7 +67,7 @@ def test_the_conditional_normalisation_has_parameters_for_each_label():
     table, labels = RNG.normal(size=(10, 3 * 64)), np.array([3, 0, 9])
     norm = normalization.ConditionalInstanceNorm2dPlus(10)
     params = {'Embed_0': {'embedding': jnp.float32(table)}}
-    found = norm.apply({'params': params}, X, labels)
+    found = norm.apply({'params': params}, X, jnp.asarray(labels))
     gamma, alpha, beta = np.split(table[labels][:, None, None], 3, axis=-1)
     expected = instance_norm_plus(alpha, beta, gamma, ddof=1)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

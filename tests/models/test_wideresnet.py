@@ -148,8 +148,8 @@ def test_channels_are_normalised_before_images():
 @pytest.mark.parametrize(
     ('shape', 'fields', 'message'),
     [
-        ((30, 32), {}, 'data.image_size: 30x32.*multiples of 4'),
-        ((32, 32), {'channel_multiplier': 0}, 'model.channel_multiplier: 0'),
+        ((30, 32), {}, 'image_size: 30x32.*multiples of 4'),
+        ((32, 32), {'channel_multiplier': 0}, 'channel_multiplier: 0; a number of at least 1'),
         ((32, 32), {'dtype': 'half'}, "dtype: unknown name 'half'"),
     ],
 )

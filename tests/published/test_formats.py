@@ -7,18 +7,15 @@ import pickle
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 import models
-import run_lib
 from choices import InputError
-from devices import sharding
-from experiments import experiment
+from experiments import score_model
 from published import formats
-from tests import published_config, tiny_config
+from tests import published_config
 from tests.support import golden, torch_ncsnpp, torch_writer
 
 FLAX, TORCH = (
@@ -28,7 +25,7 @@ FLAX, TORCH = (
 
 @pytest.fixture(scope='module')
 def network():
-    return experiment.create_experiment(published_config.get_config())
+    return score_model.create(published_config.get_config())
 
 
 @pytest.fixture(scope='module')
@@ -157,28 +154,6 @@ def test_averages_and_moments_are_in_the_order_of_trained_parameters(tmp_path):
         np.testing.assert_array_equal(found.ema_params[name], (1 if fixed else 2) * value)
         np.testing.assert_array_equal(found.moments.mean[name], (0 if fixed else 3) * value)
         np.testing.assert_array_equal(found.moments.square[name], (0 if fixed else 4) * value)
-
-
-def test_training_goes_on_with_the_moments_of_adam(tmp_path):
-    config, mesh = tiny_config.get_config(), sharding.create_mesh()
-    network = experiment.create_experiment(config)
-    shapes = formats.outline(network.init_params).shapes
-    params = jax.tree.map(lambda p: np.full(p.shape, p.size, np.float32), shapes)
-    moments = jax.tree.map(lambda p: {'grad_ema': 3 * p, 'grad_sq_ema': 4 * p}, params)
-    optimizer = {'target': params, 'state': {'step': 19, 'param_states': moments}}
-    state = {'step': 20, 'optimizer': optimizer, 'params_ema': params}
-    (tmp_path / 'a').write_bytes(serialization.msgpack_serialize(state))
-    run_lib.import_checkpoint(config, tmp_path / 'run', tmp_path / 'a')
-
-    restored = run_lib.restore(config, tmp_path / 'run', network, mesh)
-    (_, mean), (_, square) = (
-        optax.tree.get_all_with_path(restored.opt_state, name)[0] for name in ('mu', 'nu')
-    )
-    jax.tree.map(lambda m, p: np.testing.assert_array_equal(m, 3 * p), mean, params)
-    jax.tree.map(lambda m, p: np.testing.assert_array_equal(m, 4 * p), square, params)
-    counts = optax.tree.get_all_with_path(restored.opt_state, 'count')
-    assert [int(count) for _, count in counts] == [19, 19]  # Of Adam, and of its learning rate.
-    assert restored.step == 20
 
 
 # Shapes

@@ -1,4 +1,4 @@
-"""PyTorch's names of the RefineNets; those of the U-Nets are tested as files, in test_published."""
+"""PyTorch's names of the RefineNets; those of the U-Nets are tested as files, in test_formats."""
 
 import numpy as np
 import pytest

@@ -4,16 +4,36 @@ import html.parser
 import json
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-from reports import report
+from evaluation import quantities
+from evaluation.quantities import Quantity
+from reports import pictures, report
 from tests import tiny_config
 
 VOID = {'meta', 'img', 'br'}
+PICTURES = (
+    *('samples/0000010.png', 'samples/0000020.png', 'samples/0000020_class.png'),
+    *(f'eval/20/{name}.png' for name in ('samples_pc', 'denoising', 'interpolation', 'neighbours')),
+)
+RATES = [Quantity('samples_per_second', 4.5, better='higher', of='pc')]
+
+
+def found(step):
+    """Numbers of every measure."""
+    return [
+        Quantity('test_loss', 2.0 / step, 0.01, 'lower'),
+        Quantity('bits_per_dim', 1.25, 0.02, 'lower'),
+        Quantity('bits_per_dim_images', 40),
+        Quantity('nfe', 200.0, better='lower', of='pc'),
+        Quantity('fd', 1.5, better='lower', of='pc', by='classifier'),
+        Quantity('fd', 0.3, better='lower', of='train', by='classifier'),
+    ]
 
 
 @pytest.fixture(scope='module')
@@ -28,21 +48,29 @@ def workdir(tmp_path_factory):
         for s in range(1, 20)
     ]
     (path / 'logs' / 'metrics.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in rows))
-    pictures = ['samples/0000010.png', 'samples/0000020.png', 'samples/0000020_class.png']
     for step in (10, 20):
         directory = path / 'eval' / str(step)
         directory.mkdir(parents=True)
-        found = {'step': step, 'test_loss': 2.0 / step, 'test_loss_standard_error': 0.01}
-        found |= {'bits_per_dim': 1.25, 'bits_per_dim_standard_error': 0.02, 'pc_nfe': 200.0}
-        found |= {'pc_fd_classifier': 1.5, 'train_fd_classifier': 0.3}
-        (directory / 'metrics.json').write_text(json.dumps(found))
-        (directory / 'rates.json').write_text(json.dumps({'pc_samples_per_second': 4.5}))
+        quantities.write(directory / 'metrics.json', step, found(step))
+        quantities.write(directory / 'rates.json', step, RATES)
         np.savez(directory / 'bits_per_dim.npz', bits_per_dim=rng.normal(1.25, 0.3, 40))
-    newest = 'samples_pc', 'denoising', 'interpolation', 'neighbours'
-    pictures += [f'eval/20/{name}.png' for name in newest]
-    for name in pictures:
+    for name in PICTURES:
         pixels = rng.integers(0, 256, (4, 8, 8, 1), np.uint8)
         pictures.save_png(path / name, pictures.grid(pixels), min_side=1)
+    return path
+
+
+@pytest.fixture(scope='module')
+def workdir_of_before(workdir, tmp_path_factory):
+    """That run, as the version before has evaluated it: flat dictionaries of numbers."""
+    path = shutil.copytree(workdir, tmp_path_factory.mktemp('before') / 'run')
+    for step in (10, 20):
+        flat = {'step': step, 'test_loss': 2.0 / step, 'test_loss_standard_error': 0.01}
+        flat |= {'bits_per_dim': 1.25, 'bits_per_dim_standard_error': 0.02, 'pc_nfe': 200.0}
+        flat |= {'pc_fd_classifier': 1.5, 'train_fd_classifier': 0.3}
+        (path / 'eval' / str(step) / 'metrics.json').write_text(json.dumps(flat))
+        rates = {'pc_samples_per_second': 4.5}
+        (path / 'eval' / str(step) / 'rates.json').write_text(json.dumps(rates))
     return path
 
 
@@ -74,11 +102,41 @@ def test_the_report_shows_everything_there_is(workdir):
     # Loss, the histogram, and two numbers over checkpoints at least.
     assert len([tag for tag, _ in elements if tag == 'svg']) >= 4
     for expected in (
-        *('0.1 &plusmn; 0.01', '1.25 &plusmn; 0.02', 'samples after 20 steps', '5 steps a second'),
+        *('0.1 ± 0.01', '1.25 ± 0.02', 'samples after 20 steps', '5 steps a second'),
         *('pc: 200 network evaluations', 'train split (the floor)', '>4.5<', '>class<'),
+        *('Frechet distance, pc, classifier', '>images/s<', '>bits per dim images<', '>40<'),
         *('Nearest training images', 'training.batch_size', 'jaxlib'),
     ):
         assert expected in text, expected
+
+
+def test_of_evaluations_of_the_version_before_the_report_shows_the_numbers(workdir_of_before):
+    text = report.write(workdir_of_before).read_text()
+    elements = Elements(text).found
+    assert len([tag for tag, _ in elements if tag == 'img']) == 7
+    assert '<b>0.1</b><span>test loss</span>' in text
+    assert '<b>1.25</b><span>bits/dim</span>' in text
+    for label, value in (
+        ('pc_nfe', '200'),
+        ('pc_fd_classifier', '1.5'),
+        ('train_fd_classifier', '0.3'),
+    ):
+        assert f'<td>{label}</td><td>{value}</td><td>{value}</td>' in text
+
+
+def test_numbers_of_both_versions_are_in_the_same_rows(workdir, workdir_of_before, tmp_path):
+    """A run that was evaluated before, and goes on to be evaluated now."""
+    path = shutil.copytree(workdir_of_before, tmp_path / 'run')
+    shutil.copytree(workdir / 'eval' / '20', path / 'eval' / '20', dirs_exist_ok=True)
+    text = report.page(path)
+    for label, before, now in (
+        ('test_loss', '0.2', '0.1 ± 0.01'),
+        ('pc_nfe', '200', '200'),
+        ('pc_fd_classifier', '1.5', '1.5'),
+        ('pc_samples_per_second', '4.5', '4.5'),
+    ):
+        assert f'<td>{label}</td><td>{before}</td><td>{now}</td>' in text
+    assert 'train split (the floor)' in text
 
 
 def test_the_report_asks_for_nothing_from_elsewhere(workdir):

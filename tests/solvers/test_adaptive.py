@@ -1,7 +1,5 @@
 """Adaptive stepping of the reverse SDE."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,26 +8,30 @@ import pytest
 import keys
 import sde_lib
 from datasets.mixtures import Mixture
+from parameterization import Process
 from solvers import adaptive, reverse_sde
+from solvers.adaptive import AdaptiveSDE
+from solvers.grids import TimeGrid
+from solvers.reverse_sde import ReverseSDE
 from tests.support import counting, mixture
 from tests.test_sampling import assert_is_distributed_as
 
 SDE = sde_lib.VP()
 
 
-def draw(num=1, sde=SDE, score_fn=None, sampler=adaptive, **options):
+def draw(num=1, process=None, method=AdaptiveSDE, **options):
     """Samples of one compiled program."""
-    score_fn = score_fn or mixture.example().score_fn(sde)
-    t_min = max(1e-3 * sde.T, sde.t_min)
-    sample = functools.partial(sampler.sample, sde=sde, t_min=t_min, **options)
+    process = process or mixture.example().process(SDE)
+    sampler = method(t_min=1e-3, **options)
     image_keys = keys.per_image(jax.random.key(0), num)
-    return jax.jit(lambda image_keys: sample(image_keys, score_fn, (2,)))(image_keys)
+    return jax.jit(lambda image_keys: sampler(image_keys, process, (2,)))(image_keys)
 
 
 @pytest.mark.parametrize('name', ['vp', 've'])
 def test_samples_are_from_the_mixture(name):
-    drawn = draw(2000, sde_lib.create(name))
-    assert_is_distributed_as(drawn.x, mixture.example())
+    data = mixture.example()
+    drawn = draw(2000, data.process(sde_lib.create(name)))
+    assert_is_distributed_as(drawn.x, data)
 
 
 def test_without_noise_it_solves_the_probability_flow():
@@ -39,33 +41,27 @@ def test_without_noise_it_solves_the_probability_flow():
     def deviation(t):
         return jnp.sqrt((SDE.alpha(t) * std) ** 2 + SDE.sigma(t) ** 2)
 
-    drawn = draw(
-        4,
-        score_fn=lambda x, t: -x / deviation(t)[:, None] ** 2,
-        eta=0.0,
-        rtol=1e-4,
-        atol=1e-4,
-        denoise=False,
-    )
+    process = Process(SDE, lambda x, t: -x / deviation(t)[:, None] ** 2)
+    drawn = draw(4, process, eta=0.0, rtol=1e-4, atol=1e-4, denoise=False)
     prior = keys.normal(keys.per_image(jax.random.key(0), 4), 0, (2,))
     expected = prior * deviation(jnp.array(1e-3)) / deviation(jnp.array(1.0))
     np.testing.assert_allclose(drawn.x, expected, atol=2e-3)
 
 
-@pytest.mark.parametrize('sampler', [adaptive, reverse_sde])
-def test_a_trajectory_leads_from_the_prior_to_the_samples(sampler):
+@pytest.mark.parametrize('method', [AdaptiveSDE, ReverseSDE])
+def test_a_trajectory_leads_from_the_prior_to_the_samples(method):
     """On the way states are distributed as the data with noise are."""
-    data, saved = mixture.example(), jnp.array([1.0, 0.3, 0.3, 1e-3])
-    drawn = draw(2000, sampler=sampler, trajectory=saved, denoise=False)
+    data, options = mixture.example(), {'grid': TimeGrid(3, 'log_snr'), 'denoise': False}
+    drawn = draw(2000, method=method, trajectory=True, **options)
     assert drawn.trajectory.shape == (4, 2000, 2)
     prior = keys.normal(keys.per_image(jax.random.key(0), 2000), 0, (2,))
     np.testing.assert_allclose(drawn.trajectory[0], prior, atol=1e-6)
-    np.testing.assert_array_equal(drawn.trajectory[1], drawn.trajectory[2])
     np.testing.assert_allclose(drawn.trajectory[3], drawn.x, atol=1e-6)
-    alpha, sigma = SDE.alpha(0.3), SDE.sigma(0.3)
-    on_the_way = Mixture(alpha * data.means, float(jnp.hypot(alpha * data.std, sigma)))
-    assert_is_distributed_as(drawn.trajectory[1], on_the_way)
-    assert draw(1, sampler=sampler).trajectory is None
+    for t, x in zip(drawn.times[1:3], drawn.trajectory[1:3], strict=True):
+        alpha, sigma = SDE.alpha(t), SDE.sigma(t)
+        on_the_way = Mixture(alpha * data.means, float(jnp.hypot(alpha * data.std, sigma)))
+        assert_is_distributed_as(x, on_the_way)
+    assert draw(1, method=method).trajectory is None
 
 
 def test_finer_tolerances_follow_the_same_path():
@@ -77,18 +73,19 @@ def test_finer_tolerances_follow_the_same_path():
 
 
 def test_nfe_is_the_number_of_network_calls():
-    score_fn, calls = counting.counted(mixture.example().score_fn(SDE))
-    drawn = jax.block_until_ready(draw(1, score_fn=score_fn))
+    process, calls = counting.counted(mixture.example().process(SDE))
+    drawn = jax.block_until_ready(draw(1, process))
     assert int(drawn.nfe[0]) == len(calls)
 
 
 def test_images_have_steps_of_their_own():
-    """That they do not depend on their batch is shown of all methods by test_samplers.py."""
+    """That they do not depend on their batch is shown of all methods by test_image_drawing.py."""
     assert len(set(draw(8).nfe.tolist())) > 1
 
 
 def test_increments_over_parts_of_a_step_add_up():
-    path = reverse_sde.brownian_path(jax.random.key(0), (3,), 0.0, 1.0)
+    ends = jnp.float32(0.0), jnp.float32(1.0)
+    path = reverse_sde.brownian_path(jax.random.key(0), (3,), *ends)
     whole = path.evaluate(jnp.float32(0.1), jnp.float32(0.7))
     parts = path.evaluate(jnp.float32(0.1), jnp.float32(0.4)) + path.evaluate(
         jnp.float32(0.4), jnp.float32(0.7)

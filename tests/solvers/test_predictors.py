@@ -11,6 +11,7 @@ import pytest
 
 import sde_lib
 from datasets.mixtures import Mixture
+from sde_lib import at
 from solvers import predictors
 
 DATA = Mixture(np.array([[-0.9], [0.2], [0.7]]), 0.3)
@@ -23,18 +24,19 @@ def expectations(density, points):
 
 
 def density_at(sde, points, t):
-    return np.exp(DATA.log_prob(points[:, None], sde, jnp.asarray(t)))
+    return np.exp(DATA.log_prob(jnp.asarray(points)[:, None], sde, jnp.asarray(t)))
 
 
 def after_steps(predictor, sde, times, points):
     """The density of states that started at times[0] with that of the data."""
-    score_fn = DATA.score_fn(sde)
+    process = DATA.process(sde)
     x, spacing = jnp.asarray(points)[:, None], points[1] - points[0]
 
     @jax.jit
     def carry_on(density, t, s):
-        mean = predictor(sde, score_fn, jnp.zeros_like(x), x, t, s).x
-        std = predictor(sde, score_fn, jnp.ones_like(x), x, t, s).x - mean
+        t, s = at(t, x), at(s, x)
+        mean = predictor(process, jnp.zeros_like(x), x, t, s).x
+        std = predictor(process, jnp.ones_like(x), x, t, s).x - mean
         transition = jnp.exp(-0.5 * ((points[:, None] - mean[:, 0]) / std[:, 0]) ** 2)
         return transition @ (density / (std[:, 0] * jnp.sqrt(2 * jnp.pi))) * spacing
 
@@ -57,7 +59,7 @@ def test_the_weak_order_is_one(name, sde, start, end):
 
         def error(steps):
             times = np.linspace(start, end, steps + 1)
-            density = after_steps(predictors.PREDICTORS[name], sde, times, points)
+            density = after_steps(predictors.PREDICTORS[name](), sde, times, points)
             return np.linalg.norm(expectations(density, points) - exact)
 
         assert abs(np.log2(error(64) / error(128)) - 1) < 0.25
@@ -69,6 +71,6 @@ def test_the_last_transition_to_the_data_is_the_denoiser(name):
     sde = sde_lib.SMLD()
     t, s = jnp.full(5, 1e-3), jnp.zeros(5)
     x = jnp.linspace(-1, 1, 5)[:, None]
-    score = DATA.score_fn(sde)(x, t)
-    found = predictors.PREDICTORS[name](sde, lambda x, t: score, jnp.ones_like(x), x, t, s)
-    np.testing.assert_allclose(found.x_mean, sde.denoise(x, t, score), rtol=1e-5)
+    process = DATA.process(sde)
+    found = predictors.PREDICTORS[name]()(process, jnp.ones_like(x), x, t, s)
+    np.testing.assert_allclose(found.x_mean, process.denoise(x, t), rtol=1e-5)

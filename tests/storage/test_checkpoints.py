@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from choices import InputError, RunError
+from storage import fingerprints
 from storage.checkpoints import Checkpoints, Policy
 from training import TrainState
 
@@ -21,8 +22,8 @@ POLICY = Policy(newest=2, every=0, best=0)
 
 def state(step):
     params = {'kernel': jnp.arange(600.0).reshape(20, 30) * step, 'bias': jnp.ones(3)}
-    count = jnp.int32(step)
-    return TrainState(count, jnp.int32(0), params, (jnp.zeros(3),), jax.tree.map(jnp.sin, params))
+    averages = {'ema': jax.tree.map(jnp.sin, params)}
+    return TrainState(jnp.int32(step), jnp.int32(0), params, (jnp.zeros(3),), averages)
 
 
 def assert_equal(found, expected):
@@ -199,6 +200,57 @@ def test_a_checkpoint_of_another_network_is_refused_and_not_taken_for_damaged(di
     ):
         checkpoints.restore(state(1)._replace(params=wider))
     assert on_disk(directory) == [10, 20]
+
+
+# Checkpoints of the version before, whose only average was `ema_params`
+
+
+def save_as_before(directory, saved, **changed):
+    """What that version wrote; checksums were of the same arrays in the same order."""
+    before = saved._asdict()
+    before['ema_params'] = before.pop('averages')['ema']
+    tree = {'checksum': fingerprints.checksum(saved), **before, **changed}
+    handler = ocp.StandardCheckpointHandler()
+    with ocp.CheckpointManager(directory, item_handlers=handler) as manager:
+        manager.save(int(saved.step), args=ocp.args.StandardSave(tree))
+
+
+def test_a_checkpoint_of_the_version_before_is_restored(tmp_path, capsys):
+    save_as_before(tmp_path, state(20))
+    with Checkpoints(tmp_path) as checkpoints:
+        found = checkpoints.restore(state(1))
+    assert jax.tree.structure(found) == jax.tree.structure(state(20))
+    assert_equal(found, state(20))
+    assert not capsys.readouterr().out
+
+
+def test_damage_to_a_checkpoint_of_the_version_before_is_found(tmp_path):
+    wrong = jax.tree.map(jnp.cos, state(20).params)
+    save_as_before(tmp_path, state(20), ema_params=wrong)
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(InputError, match='20 is damaged: its arrays are not those that were saved'),
+    ):
+        checkpoints.restore(state(1))
+
+
+def test_another_network_in_a_checkpoint_of_the_version_before_is_refused(tmp_path):
+    save_as_before(tmp_path, state(20))
+    wider = {'kernel': jnp.zeros((20, 31)), 'bias': jnp.ones(3)}
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(InputError, match=r'20 is of another network: .*\(20, 30\) there'),
+    ):
+        checkpoints.restore(state(1)._replace(params=wider, averages={'ema': wider}))
+
+
+def test_training_goes_on_from_a_checkpoint_of_the_version_before(tmp_path):
+    save_as_before(tmp_path, state(20))
+    with Checkpoints(tmp_path, POLICY) as checkpoints:
+        checkpoints.save(checkpoints.restore(state(1))._replace(step=jnp.int32(30)))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.steps() == [20, 30]
+        assert_equal(checkpoints.restore(state(1)), state(20)._replace(step=jnp.int32(30)))
 
 
 # A full disk

@@ -5,6 +5,11 @@ import pytest
 from choices import InputError
 from storage import workdirs
 
+
+def is_fixed(field):
+    return not field.startswith('sampling.')
+
+
 CONFIG = {'model': {'nf': 16}, 'training': {'num_steps': 10}, 'sampling': {'steps': 5}}
 
 
@@ -13,16 +18,48 @@ def changed(section, **fields):
 
 
 def test_what_a_run_was_trained_with_stays(tmp_path):
-    workdirs.claim(tmp_path, CONFIG)
+    workdirs.claim(tmp_path, CONFIG, is_fixed)
     with pytest.raises(InputError, match='model.nf: 32, but .* was trained with 16'):
-        workdirs.check_same_run(tmp_path, changed('model', nf=32))
+        workdirs.check_same_run(tmp_path, changed('model', nf=32), is_fixed)
 
 
 def test_sampling_may_change(tmp_path):
-    workdirs.claim(tmp_path, CONFIG)
-    workdirs.check_same_run(tmp_path, changed('sampling', steps=50))
+    workdirs.claim(tmp_path, CONFIG, is_fixed)
+    workdirs.check_same_run(tmp_path, changed('sampling', steps=50), is_fixed)
 
 
 def test_a_field_that_is_newer_than_the_run_is_no_change(tmp_path):
-    workdirs.claim(tmp_path, CONFIG)
-    workdirs.check_same_run(tmp_path, changed('training', label_dropout=0.1))
+    workdirs.claim(tmp_path, CONFIG, is_fixed)
+    workdirs.check_same_run(tmp_path, changed('training', label_dropout=0.1), is_fixed)
+
+
+def test_the_last_command_that_claims_a_workdir_is_what_its_config_says(tmp_path):
+    now = changed('sampling', steps=50)
+    for config in (CONFIG, now):
+        workdirs.claim(tmp_path / 'new', config, is_fixed)
+    assert workdirs.read_config(tmp_path / 'new') == now
+
+
+def test_a_workdir_of_another_run_stays_as_it_was(tmp_path):
+    workdirs.claim(tmp_path, CONFIG, is_fixed)
+    with pytest.raises(InputError, match='was trained with'):
+        workdirs.claim(tmp_path, changed('model', nf=32), is_fixed)
+    assert workdirs.read_config(tmp_path) == CONFIG
+
+
+def test_a_fixed_field_that_is_gone_is_a_change(tmp_path):
+    workdirs.claim(tmp_path, changed('model', blocks=2), is_fixed)
+    with pytest.raises(InputError, match='model.blocks: None, but .* was trained with 2'):
+        workdirs.check_same_run(tmp_path, CONFIG, is_fixed)
+
+
+def test_a_directory_without_a_config_is_no_run(tmp_path):
+    assert workdirs.read_config(tmp_path) is None
+    with pytest.raises(InputError, match='--workdir: .* has no config.json; train there first'):
+        workdirs.check_same_run(tmp_path, CONFIG, is_fixed)
+
+
+def test_tuples_and_the_lists_that_they_are_in_a_file_are_the_same(tmp_path):
+    config = changed('model', ch_mult=(1, 2))
+    workdirs.claim(tmp_path, config, is_fixed)
+    workdirs.check_same_run(tmp_path, config, is_fixed)

@@ -3,8 +3,8 @@
 import jax
 
 
-def counted(score_fn):
-    """`score_fn`, and a list that grows by one with each of its evaluations at run time.
+def counted(process):
+    """A process with the score of this one, and a list that grows by one with each evaluation.
 
     For one image: a batch runs until its slowest member is done. An evaluation with directional
     derivatives is one.
@@ -16,4 +16,4 @@ def counted(score_fn):
         return jax.pure_callback(lambda x: (calls.append(1), x)[1], x, x, vmap_method='sequential')
 
     count.defjvp(lambda primals, tangents: (count(*primals), tangents[0]))
-    return lambda x, t: score_fn(count(x), t), calls
+    return process.with_score(lambda x, t: process.score(count(x), t)), calls

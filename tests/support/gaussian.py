@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from parameterization import Process
 from sde_lib import expand
 
 SHAPE = (2, 2, 1)
@@ -30,6 +31,10 @@ class Gaussian:
             return (scaled @ basis.T.astype(x.dtype)).reshape(x.shape)
 
         return score_fn
+
+    def process(self, sde):
+        """The SDE with the exact score."""
+        return Process(sde, self.score_fn(sde))
 
     def posterior(self, a, y, noise_std):
         """Mean and covariance given y = a x + noise, for a matrix `a`."""

@@ -16,16 +16,30 @@ def recorded(name):
     data = golden.load(f'model_{name}')
     config = json.loads(str(data['config']))
     network_name = config['model']['name']
-    known = [field.name for field in dataclasses.fields(models.MODELS[network_name])]
-    fields = {k: v for k, v in config['model'].items() if k in known and k != 'name'}
+    known = {field.name: field.type for field in dataclasses.fields(models.MODELS[network_name])}
+    fields = {
+        name: _of_type(known[name], value)
+        for name, value in config['model'].items()
+        if name in known and name != 'name'
+    }
     network = models.create(network_name, **fields, centered=config['data']['centered'])
     params = {k.removeprefix('params/'): v for k, v in data.items() if k.startswith('params/')}
     return network, params, data['x'], data['labels'], data['y']
 
 
+def _of_type(wanted, value):
+    """What JSON has as 50 and [1, 3] may be 50.0 and (1.0, 3.0)."""
+    if wanted is float:
+        return float(value)
+    return tuple(map(float, value)) if wanted == tuple[float, ...] else value
+
+
 def abstract(network, shape, labels=None):
     """The parameters' shapes, without computing."""
-    labels = jnp.ones(shape[0], jnp.int32) if labels is None else labels
+    if labels is None:
+        # Classifiers are told noise levels, of which no field speaks.
+        is_level = getattr(network, 'integer_labels', False)
+        labels = jnp.ones(shape[0], jnp.int32 if is_level else jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), jnp.zeros(shape), labels)['params']
 
 

@@ -44,7 +44,7 @@ def succeed(*flags, devices=None):
 
 
 def call(*flags):
-    """The same in this process, on its devices."""
+    """Runs main.py in this process, on its devices."""
     with pytest.MonkeyPatch.context() as patch, flagsaver.flagsaver():
         patch.chdir(ROOT)
         patch.setattr(run_lib, 'use_cores', lambda config, num_processes: None)  # JAX has started.

@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 
 import run_lib
-from experiments import experiment
-from storage import workdirs
+import training
+from experiments import kinds
 from tests.support import networks
 
 
 def create(workdir, config, *steps):
-    """Claims a workdir, and saves these steps; the same parameters every time."""
-    workdirs.claim(workdir, config.to_dict())
+    """Claims a workdir, and saves these steps; every time with equal parameters."""
+    run_lib.claim(workdir, config)
     for step in steps:
         save(workdir, config, step)
     return workdir
@@ -19,9 +19,10 @@ def create(workdir, config, *steps):
 
 def save(workdir, config, step):
     """Saves one more step, with parameters of its own."""
-    made = experiment.create_experiment(config)
-    state = jax.jit(lambda: run_lib.create_state(config, made, jax.random.key(0)))()
+    abstract = jax.eval_shape(kinds.create(config).init, jax.random.key(0))
+    # Without compiling `init`: all else in a state begins as zeros.
+    state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), abstract)
     params = networks.randomised(state.params)
-    scaled = jax.tree.map(lambda a: a * (1 + step / 100), params)
+    averages = {training.EMA: jax.tree.map(lambda a: a * (1 + step / 100), params)}
     with run_lib.open_checkpoints(config, workdir) as checkpoints:
-        checkpoints.save(state._replace(step=jnp.int32(step), params=params, ema_params=scaled))
+        checkpoints.save(state._replace(step=jnp.int32(step), params=params, averages=averages))

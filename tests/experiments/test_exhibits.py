@@ -3,10 +3,9 @@
 import jax
 import numpy as np
 
-import run_lib
 from datasets import loading
-from experiments import experiment
-from reports import exhibits
+from experiments import exhibits, kinds
+from solvers.ode import ODESolver
 from tests import tiny_config
 from tests.support import networks
 
@@ -14,13 +13,13 @@ from tests.support import networks
 def test_arcs_end_at_the_test_images_and_strips_at_the_samples(tmp_path):
     config = tiny_config.get_config()
     config.model.nf = 4
-    config.sampling.rtol = config.sampling.atol = 1e-4
-    model = experiment.create_experiment(config)
+    experiment = kinds.create(config)
+    model, solver = experiment.model, ODESolver('tsit5', rtol=1e-4, atol=1e-4)
     shapes = jax.eval_shape(model.init_params, jax.random.key(0))
     params = jax.tree.map(lambda a: 0.3 * a, networks.randomised(shapes))
-    data = run_lib.load_images(config, 'test')
+    data = experiment.data('test')
     ends = data.gather(exhibits.ENDS)
-    found = jax.jit(exhibits.create(config, model))(params, jax.random.key(0), ends)
+    found = jax.jit(exhibits.create(model, solver, t_min=None))(params, jax.random.key(0), ends)
     found = jax.device_get(found)
 
     arcs = found['interpolation'].astype(int)

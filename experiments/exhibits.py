@@ -1,5 +1,5 @@
-"""What the report shows of a score model besides numbers: how images come out of noise, the arcs
-between the latent codes of images, and the training images that are nearest to samples.
+"""Pictures of a score model for its report: how images come out of noise, the arcs between the
+latent codes of images, and the training images that are nearest to samples.
 
 All by the probability-flow ODE, in one program.
 """
@@ -12,15 +12,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8
-from ml_collections import ConfigDict
+from jaxtyping import Array, Float, Int, UInt8
 
 import keys
-from datasets import loading, quantization
-from experiments.experiment import Batch, ScoreModel, or_default
+from datasets import loading
+from experiments.experiment import Batch
+from experiments.score_model import ScoreModel
 from reports import pictures
 from sde_lib import expand
-from solvers import grids, latents
+from shapes import HostPixels, OneKey
+from solvers import latents
+from solvers.grids import TimeGrid
+from solvers.ode import ODESolver
 
 PAIRS = 4  # of test images, between which latent codes are interpolated
 POINTS = 8  # of an arc, its ends included
@@ -29,49 +32,41 @@ STRIPS = 3
 FRAMES = 10  # of a strip
 NEIGHBOURS = 5
 SEARCHED = 10_000  # training images, the first ones, among which neighbours are looked for
-SOLVER = 'tsit5'
 # The test images whose latent codes are the ends of arcs.
 ENDS = np.arange(2 * PAIRS)
 
-Pixels = UInt8[np.ndarray, 'num height width channels']
-
 
 def create(
-    config: ConfigDict, model: ScoreModel
-) -> Callable[[Any, Key[Array, ''], Batch], dict[str, UInt8[Array, '...']]]:
-    """`exhibits(params, key, ends)`, of the test images ENDS.
+    model: ScoreModel, solver: ODESolver, t_min: float | None
+) -> Callable[[Any, OneKey, Batch], dict[str, UInt8[Array, '...']]]:
+    """`exhibits(params, key, ends)`, of the test images ENDS, down to `t_min` (None: the SDE's).
 
     `interpolation` [pair, point, *shape] are images of the codes on an arc; `samples` [image,
     *shape]; `denoising` [strip, 2, frame, *shape] are states on their way, scaled to the same
     range, and what the network takes to be the images under them.
     """
-    fields, sde = config.sampling, model.sde
-    t_min = or_default(fields.t_min, sde.t_min)
-    options = {
-        'sde': sde,
-        't_min': t_min,
-        'solver': SOLVER,
-        'rtol': fields.rtol,
-        'atol': fields.atol,
-    }
-    times = grids.create(grids.TIME_GRIDS['log_snr'], sde, FRAMES - 1, t_min)
+    sde = model.sde
+    t_min = sde.t_min if t_min is None else t_min
+    times = TimeGrid(FRAMES - 1, 'log_snr').times(sde, t_min)
 
     def encode_one(params, x, label):
-        code, _ = latents.encode(model.score_fn(params, label), x[None], **options)
+        process = model.process(params, label)
+        code, _ = latents.encode(process, x[None], solver=solver, t_min=t_min)
         return code[0]
 
     def decode_one(params, code, label):
-        score_fn = model.score_fn(params, label)
-        states, _ = latents.decode(score_fn, code[None], save=times, **options)
-        denoised = sde.denoise(states[0], times, score_fn(states[0], times))
+        process = model.process(params, label)
+        states, _ = latents.decode(process, code[None], solver=solver, t_min=t_min, save=times)
+        denoised = process.denoise(states[0], times)
         scale = jnp.sqrt(sde.alpha(times) ** 2 + sde.sigma(times) ** 2)
-        return jnp.stack([states[0] / expand(scale, denoised), denoised])
+        shown = states[0] / expand(scale, denoised), denoised
+        return jnp.stack([model.format.to_uint8(images) for images in shown])
 
     encode, decode = (jax.vmap(one, (None, 0, 0)) for one in (encode_one, decode_one))
 
     def exhibits(params, key, batch):
         classes = model.classes(batch)
-        x = quantization.to_float(batch['image'], model.centered)
+        x = model.format.to_float(batch['image'])
         first, second = jnp.split(encode(params, x, classes), 2)
         arcs = latents.interpolate(first, second, jnp.linspace(0, 1, POINTS)).swapaxes(0, 1)
         noise = sde.prior_std * keys.normal(keys.per_image(key, SAMPLES), 0, model.image_shape)
@@ -80,7 +75,7 @@ def create(
             # Of an arc, the class of its first end.
             drawn = jnp.arange(SAMPLES) % model.num_classes
             classes = jnp.concatenate([jnp.repeat(classes[:PAIRS], POINTS), drawn])
-        frames = quantization.to_uint8(decode(params, codes, classes), model.centered)
+        frames = decode(params, codes, classes)
         last, of_samples = frames[:, 1, -1], frames[PAIRS * POINTS :]
         return {
             'interpolation': last[: PAIRS * POINTS].reshape(PAIRS, POINTS, *model.image_shape),
@@ -106,7 +101,7 @@ def write(
         pictures.save_png(directory / f'{name}.png', sheet)
 
 
-def nearest(pixels: Pixels, data: loading.Images) -> UInt8[np.ndarray, 'num NEIGHBOURS h w c']:
+def nearest(pixels: HostPixels, data: loading.Images) -> UInt8[np.ndarray, 'num NEIGHBOURS h w c']:
     """The images of least Euclidean distance among the first SEARCHED, nearest first."""
     wanted = pixels.reshape(len(pixels), -1).astype(np.float32)
     indices = np.arange(min(SEARCHED, len(data)))
@@ -118,7 +113,7 @@ def nearest(pixels: Pixels, data: loading.Images) -> UInt8[np.ndarray, 'num NEIG
 
 
 def _distances(
-    wanted: Float[np.ndarray, 'num dim'], pixels: Pixels
+    wanted: Float[np.ndarray, 'num dim'], pixels: HostPixels
 ) -> Float[np.ndarray, 'num others']:
     """Squared distances of all pairs."""
     others = pixels.reshape(len(pixels), -1).astype(np.float32)

@@ -1,13 +1,12 @@
-"""Which checkpoints are evaluated, and that what was interrupted ends with the same numbers."""
-
-import json
+"""Which checkpoints are evaluated, and that an interruption does not change the numbers."""
 
 import numpy as np
 import pytest
 
+import run_lib
 from choices import InputError
-from evaluation import run
-from storage import fingerprints, resumable
+from evaluation import quantities
+from storage import resumable
 from tests import tiny_classifier, tiny_config
 from tests.support import random_run
 
@@ -21,10 +20,10 @@ def loss_only(**fields):
 
 
 def numbers(workdir):
-    """What is on disk, by step."""
+    """What is on disk: quantities by label, by step."""
     found = {}
     for path in (workdir / 'eval').glob('*/metrics.json'):
-        found[int(path.parent.name)] = path.read_text()
+        found[int(path.parent.name)] = {q.label: q for q in quantities.read(path)}
     return found
 
 
@@ -51,45 +50,17 @@ def test_an_interrupted_evaluation_ends_with_the_same_numbers(tmp_path, monkeypa
 
     monkeypatch.setattr(resumable, 'save', noted)
     interruptions = ()
-    run.evaluate(config, once)
+    run_lib.evaluate(config, once)
     total, made = len(made), []
     interruptions = sorted(np.random.default_rng(0).choice(np.arange(1, total), 5, replace=False))
     for _ in interruptions:
         with pytest.raises(KeyboardInterrupt):
-            run.evaluate(config, often)
+            run_lib.evaluate(config, often)
         assert not numbers(often)
-    run.evaluate(config, often)
+    run_lib.evaluate(config, often)
     assert len(made) == len(set(made)) == total >= 20
     assert numbers(once) == numbers(often)
-    assert {'test_loss', 'pc_fd_classifier', 'train_fd_classifier'} <= set(
-        json.loads(numbers(once)[3])
-    )
-
-
-def test_a_damaged_part_is_made_again(tmp_path):
-    made = []
-
-    def make():
-        made.append(1)
-        return {'a': np.arange(5.0)}
-
-    for _ in range(2):
-        np.testing.assert_array_equal(resumable.keep(tmp_path, 7, make)['a'], np.arange(5.0))
-    assert len(made) == 1
-    (path,) = tmp_path.glob('*.npz')
-    path.write_bytes(path.read_bytes()[:100])
-    np.testing.assert_array_equal(resumable.keep(tmp_path, 7, make)['a'], np.arange(5.0))
-    assert len(made) == 2
-
-
-def test_the_checksum_is_that_of_the_values():
-    params = {'a': np.float32([1, 2]), 'b': np.float32([3, 4])}
-    others = (
-        {'a': np.float32([1, 2]), 'b': np.float32([3, 4.000001])},
-        {'a': np.float32([3, 4]), 'b': np.float32([1, 2])},
-    )
-    assert fingerprints.checksum(params) == fingerprints.checksum(dict(params))
-    assert all(fingerprints.checksum(params) != fingerprints.checksum(other) for other in others)
+    assert {'test_loss', 'pc_fd_classifier', 'train_fd_classifier'} <= set(numbers(once)[3])
 
 
 # Checkpoints
@@ -98,8 +69,8 @@ def test_the_checksum_is_that_of_the_values():
 def test_a_range_of_checkpoints_and_the_best_of_them(tmp_path, capsys):
     config = loss_only(checkpoints=(3, 9), best_by='test_loss')
     random_run.create(tmp_path, config, 2, 3, 5, 10)
-    run.evaluate(config, tmp_path)
-    found = {step: json.loads(text)['test_loss'] for step, text in numbers(tmp_path).items()}
+    run_lib.evaluate(config, tmp_path)
+    found = {step: known['test_loss'].value for step, known in numbers(tmp_path).items()}
     assert set(found) == {3, 5}
     best = min(found, key=found.get)
     assert f'Best by test_loss: step {best}, {found[best]:.4g}' in capsys.readouterr().out
@@ -112,9 +83,9 @@ def test_checkpoints_that_are_still_to_come_are_waited_for(tmp_path, monkeypatch
     random_run.create(tmp_path, config)
     coming = iter((4, 8))
     monkeypatch.setattr(
-        run.time, 'sleep', lambda _: random_run.save(tmp_path, config, next(coming))
+        run_lib.time, 'sleep', lambda _: random_run.save(tmp_path, config, next(coming))
     )
-    run.evaluate(config, tmp_path)
+    run_lib.evaluate(config, tmp_path)
     assert set(numbers(tmp_path)) == {4, 8}
 
 
@@ -122,7 +93,7 @@ def test_waiting_has_an_end_and_keeps_what_was_found(tmp_path, monkeypatch):
     config = loss_only(checkpoints=(1, 8), wait=0.01)
     random_run.create(tmp_path, config, 4)
     with pytest.raises(InputError, match=r'none of steps 5 to 8 within 0.01 seconds .*are: \[4\]'):
-        run.evaluate(config, tmp_path)
+        run_lib.evaluate(config, tmp_path)
     assert set(numbers(tmp_path)) == {4}
 
 
@@ -131,7 +102,7 @@ def test_evaluation_leaves_alone_what_training_is_about_to_save(tmp_path):
     random_run.create(tmp_path, config, 4)
     unfinished = tmp_path / 'checkpoints' / '8.orbax-checkpoint-tmp-1'
     unfinished.mkdir()
-    run.evaluate(config, tmp_path)
+    run_lib.evaluate(config, tmp_path)
     assert unfinished.exists()
 
 
@@ -145,16 +116,21 @@ def test_evaluation_leaves_alone_what_training_is_about_to_save(tmp_path):
 )
 def test_ranges_that_make_no_sense_are_refused(fields, why, tmp_path):
     with pytest.raises(InputError, match=why):
-        run.evaluate(loss_only(**fields), tmp_path)
+        run_lib.evaluate(loss_only(**fields), tmp_path)
 
 
-@pytest.mark.parametrize(
-    ('name', 'step'), [('bits_per_dim', 2), ('pc_recall_classifier', 1), ('inception_score', 1)]
-)
-def test_distances_are_best_when_small_and_shares_when_large(name, step):
-    assert f'step {step},' in run.best({1: {name: 0.9}, 2: {name: 0.8}}, name)
+def test_rates_are_apart_from_what_is_the_same_every_time(tmp_path):
+    config = loss_only(samplers=('pc',), num_samples=4)
+    random_run.create(tmp_path, config, 3)
+    run_lib.evaluate(config, tmp_path)
+    rates = quantities.read(tmp_path / 'eval' / '3' / 'rates.json')
+    assert [quantity.label for quantity in rates] == ['pc_samples_per_second']
+    assert set(numbers(tmp_path)[3]) == {'test_loss', 'pc_nfe'}
 
 
-def test_a_best_by_nothing_that_was_measured_is_refused():
-    with pytest.raises(InputError, match="eval.best_by: nothing .*'fid'; there are: .*'step'"):
-        run.best({1: {'step': 1}}, 'fid')
+def test_a_best_by_nothing_that_was_measured_is_refused(tmp_path):
+    config = loss_only(best_by='fid')
+    random_run.create(tmp_path, config, 3)
+    with pytest.raises(InputError, match="eval.best_by: nothing .*'fid'.*; there are: test_loss"):
+        run_lib.evaluate(config, tmp_path)
+    assert set(numbers(tmp_path)) == {3}

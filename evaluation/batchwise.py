@@ -1,0 +1,154 @@
+"""Measures of a checkpoint, which go through data or draw samples batch by batch.
+
+What a batch was found to be is kept in `eval/<step>/batches/`, so that an evaluation that was
+interrupted ends, by the same command, with the numbers of one that was not. Seconds cannot be the
+same: rates are apart from all other numbers.
+"""
+
+import dataclasses
+import functools
+import math
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Int
+from tqdm import tqdm
+
+from datasets import batching
+from datasets.batching import Examples
+from devices import processes, sharding
+from evaluation.quantities import Quantity
+from shapes import HostPixels
+from storage import fingerprints, resumable
+from storage.resumable import Arrays
+
+# Of what is computed from the same values: results of another version are computed again.
+VERSION = 1
+# The directory of what is kept, in that of a checkpoint's evaluation.
+BATCHES = 'batches'
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """The parameters that are measured, and where their numbers and pictures go."""
+
+    params: Any
+    directory: pathlib.Path
+    checksum: int
+
+    def batches(self, name: str, mesh: Mesh, *depends_on: Any) -> pathlib.Path:
+        """Where the batches of a result lie that depends on the parameters, the run, and on these
+        values, whose text says all.
+
+        What else is fixed for a run need not be told apart; see storage/workdirs.py.
+        """
+        given = [VERSION, dict(mesh.shape), self.checksum, *map(str, depends_on)]
+        return self.directory / BATCHES / f'{name}_{fingerprints.fingerprint(given)}'
+
+
+class Found(NamedTuple):
+    """What a measure found: numbers that are the same every time, and rates."""
+
+    quantities: list[Quantity]
+    rates: list[Quantity] = []
+
+
+Measure = Callable[[Checkpoint], Found]
+
+
+@dataclasses.dataclass(frozen=True)
+class OverData:
+    """Arrays [examples, ...] by name, of every example of a data set once, in order.
+
+    `function(params, key, batch)` has those of a batch, which holds the `index` of each example
+    besides; batch i gets fold_in(key(seed), i). `depends_on` says what the arrays depend on besides
+    the parameters, the data and the size of a batch.
+    """
+
+    name: str
+    function: Callable
+    data: Examples
+    batch_size: int
+    seed: int
+    mesh: Mesh
+    depends_on: Any = None
+
+    def __call__(self, checkpoint: Checkpoint) -> Arrays:
+        """Batches that are kept are not computed again."""
+        num, size = len(self.data), self.batch_size
+        directory = checkpoint.batches(self.name, self.mesh, size, num, self.depends_on)
+        results = []
+        with processes.bar(total=num, unit='example', desc=self.name) as bar:
+            for i, batch in enumerate(batching.epoch(self.data, size, *processes.place())):
+                of_batch = functools.partial(self._of_batch, checkpoint.params, i, batch)
+                results.append(resumable.keep(directory, i, of_batch))
+                bar.update(min(size, num - i * size))
+        return {name: np.concatenate([part[name] for part in results]) for name in results[0]}
+
+    def _of_batch(self, params: Any, i: int, batch: Arrays) -> Arrays:
+        key = jax.random.fold_in(jax.random.key(self.seed), i)
+        found = self.function(params, key, sharding.split(self.mesh, batch))
+        left = len(self.data) - i * self.batch_size
+        return {name: array[:left] for name, array in processes.gather(found).items()}
+
+
+class Drawn(NamedTuple):
+    """Samples in 8 bits, their evaluations, and the seconds they took once compiled."""
+
+    pixels: HostPixels
+    nfe: Int[np.ndarray, 'num']
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """`num` images by `run(params, key, indices, given)`, a program, in batches of `batch_size` or,
+    of fewer images, as few as the devices divide.
+    """
+
+    name: str
+    run: Callable
+    num: int
+    batch_size: int
+    seed: int
+    mesh: Mesh
+    given: Any = None
+
+    @property
+    def size(self) -> int:
+        """Images of a batch."""
+        return min(self.batch_size, math.ceil(self.num / self.mesh.size) * self.mesh.size)
+
+    def __call__(self, params: Any, directory: pathlib.Path | None = None) -> Drawn:
+        """Batches that are in `directory` are not drawn again, and others are put there."""
+        num, size = self.num, self.size
+
+        @functools.cache
+        def compiled():
+            tqdm.write(f'{self.name}: compiling ...')
+            return self.run.lower(*self._arguments(params, 0)).compile()
+
+        def of_batch(i):
+            run, arguments = compiled(), self._arguments(params, i)
+            started = time.perf_counter()
+            drawn = processes.gather(run(*arguments))
+            return {**drawn, 'seconds': np.float64(time.perf_counter() - started)}
+
+        batches = []
+        with processes.bar(total=num, unit='image', desc=self.name) as bar:
+            for i in range(math.ceil(num / size)):
+                batches.append(resumable.keep(directory, i, functools.partial(of_batch, i)))
+                bar.update(min(size, num - i * size))
+        pixels, nfe = (np.concatenate([b[of] for b in batches])[:num] for of in ('pixels', 'nfe'))
+        seconds = sum(batch['seconds'] for batch in batches)
+        return Drawn(pixels, nfe, float(seconds) * num / (len(batches) * size))
+
+    def _arguments(self, params: Any, i: int) -> tuple:
+        indices = np.arange(i * self.size, (i + 1) * self.size)
+        placed = sharding.put(indices, sharding.by_batch(self.mesh))
+        return params, jax.random.key(self.seed), placed, self.given

@@ -1,0 +1,137 @@
+"""From the sections of a config that experiments share to plain values."""
+
+import contextlib
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+import models
+import sde_lib
+import training
+from choices import InputError, choose, fields_of
+from datasets import loading, quantization
+from datasets.loading import Images
+from sde_lib import SDE
+from shapes import Floats, ImageShape, OneKey, Pixels
+from training import MovingAverage, Update
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFormat:
+    """The shape of images, and how their 8 bits become floats; see datasets/quantization.py."""
+
+    shape: ImageShape
+    centered: bool
+    dequantized: bool
+    random_flip: bool
+
+    def batch_shapes(self, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """The shapes of a batch of images and their labels."""
+        return {
+            'image': jax.ShapeDtypeStruct((size, *self.shape), jnp.uint8),
+            'label': jax.ShapeDtypeStruct((size,), jnp.int32),
+        }
+
+    def augment(self, key: OneKey, pixels: Pixels, train: bool) -> Floats:
+        """The floats of images, as objectives see them; `train` flips."""
+        return quantization.augment(
+            key,
+            pixels,
+            random_flip=train and self.random_flip,
+            dequantized=self.dequantized,
+            centered=self.centered,
+        )
+
+    def to_float(self, pixels: Pixels) -> Floats:
+        """Images without noise."""
+        return quantization.to_float(pixels, self.centered)
+
+    def to_uint8(self, x: Floats) -> Pixels:
+        """The nearest 8 bits."""
+        return quantization.to_uint8(x, self.centered)
+
+
+def image_format(data: ConfigDict) -> ImageFormat:
+    """The format that config.data gives."""
+    return ImageFormat(
+        shape=(*data.image_size, data.channels),
+        centered=data.centered,
+        dequantized=data.dequantize,
+        random_flip=data.random_flip,
+    )
+
+
+def load_images(data: ConfigDict, split: str) -> Images:
+    """The images of a split, as config.data says."""
+    return loading.load(
+        data.source,
+        split,
+        data.image_size,
+        data.channels,
+        data.test_fraction,
+        data.fit,
+        data.data_dir,
+        data.crop_size,
+    )
+
+
+def create_sde(fields: ConfigDict) -> SDE:
+    """The SDE of config.sde, with the numbers of its own; those of others were for another one, in
+    whose place the command line has put it (validation.py).
+    """
+    with fields_of('sde'):
+        own = dataclasses.fields(choose(sde_lib.SDES, fields.name, 'name'))
+        names = ['name', *(field.name for field in own)]
+        return sde_lib.create(**plain_fields(fields, only=names))
+
+
+def create_network(fields: dict, shape: ImageShape) -> nn.Module:
+    """The network of config.model; InputError if it cannot be, or not for images of this shape."""
+    with network_fields():
+        network = models.create(**fields)
+        network.plan(*shape[:2])
+    return network
+
+
+def network_fields() -> contextlib.AbstractContextManager[None]:
+    """Within it the errors of networks name the fields that a user has written."""
+    return fields_of('model', image_size='data.image_size', channels='model.nf, model.ch_mult')
+
+
+def create_update(config: ConfigDict) -> Update:
+    """The optimiser and the moving average of config.optim."""
+    fields = config.optim
+    names = ['lr', 'warmup', 'beta1', 'beta2', 'eps', 'weight_decay', 'grad_clip']
+    decay_steps = config.training.num_steps if fields.cosine_decay else 0
+    optimizer = training.create_optimizer(
+        decay_steps=decay_steps, **plain_fields(fields, only=names)
+    )
+    average = MovingAverage(fields.ema_rate, fields.ema_warmup)
+    return Update(optimizer, {training.EMA: average}, config.seed)
+
+
+def plain_fields(
+    fields: ConfigDict, but: list[str] = (), only: list[str] | None = None
+) -> dict[str, Any]:
+    """The fields that are not None, as plain values."""
+    return {
+        name: value
+        for name, value in fields.items()
+        if value is not None and name not in but and (only is None or name in only)
+    }
+
+
+def check_time(field: str, t: float | None, sde: SDE, without_noise: bool = False) -> None:
+    """Raises InputError for a time that is not before T, or, unless allowed, without noise."""
+    if t is None:
+        return
+    if not t < sde.T:
+        raise InputError(
+            f'{field}: {t}, and the last time of the SDE is {sde.T:g}; below it needed'
+        )
+    if not (without_noise or sde.sigma(jnp.float32(t)) > 0):
+        raise InputError(f"{field}: {t}, where there is no noise; a later time, or None: the SDE's")

@@ -1,0 +1,224 @@
+"""What `eval` finds out about a score model: bits per dimension, samples and their quality, and
+pictures for the report."""
+
+import dataclasses
+import functools
+import pathlib
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from choices import InputError, choose, fields_of
+from datasets.loading import Images
+from devices import processes, sharding
+from evaluation import bits_per_dim, extractors, quality
+from evaluation.batchwise import BATCHES, Checkpoint, Draws, Found, Measure, OverData
+from evaluation.bits_per_dim import BitsPerDim, Estimator
+from evaluation.extractors import Network
+from evaluation.quality import Quality
+from evaluation.quantities import HIGHER, LOWER, Quantity
+from experiments import exhibits, image_drawing, programs, trained
+from experiments.experiment import Program
+from experiments.reading import check_time
+from experiments.score_model import ScoreModel
+from reports import pictures
+from solvers.ode import ODESolver
+from storage import resumable
+
+Load = Callable[[str], Images]
+
+
+def create(
+    config: ConfigDict, model: ScoreModel, load: Load, workdir: pathlib.Path, mesh: Mesh
+) -> list[Measure]:
+    """What config.eval asks for; InputError if that does not go together."""
+    fields, measures = config.eval, []
+    sharding.check_divides(mesh, 'sampling.batch_size', config.sampling.batch_size)
+    if fields.bpd:
+        measures.append(bits_per_dim_measure(config, model, load('test'), mesh))
+    judge = create_quality(config, model, load, workdir, mesh) if fields.quality else None
+    for method in fields.samplers:
+        measures.append(sampler_measure(config, model, method, judge, mesh))
+    if judge:
+        measures.append(lambda _: Found(judge.floor(num_samples(config))))
+    if fields.exhibits:
+        measures.append(exhibits_measure(config, model, load, mesh))
+    return measures
+
+
+# Likelihood
+
+
+def bits_per_dim_measure(
+    config: ConfigDict, model: ScoreModel, test_images: Images, mesh: Mesh
+) -> Measure:
+    """Bits per dimension of the first images of the test split."""
+    estimator = create_estimator(config, model)
+    num = min(config.eval.num_bpd_images or len(test_images), len(test_images))
+    over_test_images = OverData(
+        name='bits_per_dim',
+        function=bits_per_dim_program(config, model, mesh).run,
+        data=dataclasses.replace(test_images, length=num),
+        batch_size=config.eval.batch_size,
+        seed=config.seed,
+        mesh=mesh,
+        depends_on=estimator,
+    )
+
+    def measure(checkpoint: Checkpoint) -> Found:
+        arrays = over_test_images(checkpoint)
+        means = arrays['by_draw'].mean(axis=(1, 2))
+        path = checkpoint.directory / 'bits_per_dim.npz'
+        processes.on_first(resumable.save, path, {'bits_per_dim': means, **arrays})
+        return Found(bits_per_dim.summary(BitsPerDim(**arrays), estimator.divergence))
+
+    return measure
+
+
+def bits_per_dim_program(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Program:
+    """Bits per dimension of a batch: arrays by name, those that are asked for."""
+    estimator, key = create_estimator(config, model), jax.random.key(config.seed)
+
+    def of_batch(params, _, batch):
+        process_of = functools.partial(model.process, params)
+        # An image is the same in every batch: what is drawn for it depends on its index.
+        found = estimator.of_batch(
+            process_of, key, batch['index'], batch['image'], model.classes(batch)
+        )
+        return {name: array for name, array in found._asdict().items() if array is not None}
+
+    size = config.eval.batch_size
+    index = jax.ShapeDtypeStruct((size,), np.int32)
+    shapes = model.format.batch_shapes(size) | {'index': index}
+    return Program('bits/dim', sharding.jit(mesh, of_batch), shapes)
+
+
+def create_estimator(config: ConfigDict, model: ScoreModel) -> Estimator:
+    """The estimator of config.eval; InputError for what does not go together."""
+    fields = config.eval
+    check_time('eval.t_min', fields.t_min, model.sde)
+    if model.num_classes and not fields.per_image_steps:
+        raise InputError(
+            'eval.per_image_steps: False; a class-conditional network (model.num_classes) has a '
+            'solve for each image, and so needs True'
+        )
+    names = (
+        *('t_min', 'divergence', 'num_probes', 'num_dequantizations', 'importance_weighted'),
+        *('variational_draws', 'round_trip'),
+    )
+    with fields_of('eval'):
+        return Estimator(
+            centered=model.format.centered,
+            solver=ODESolver(fields.solver, fields.rtol, fields.atol, fields.per_image_steps),
+            **{name: fields[name] for name in names},
+        )
+
+
+# Samples
+
+
+def num_samples(config: ConfigDict) -> int:
+    """How many images of each sampler are looked at."""
+    return config.eval.num_samples or config.sampling.num_samples
+
+
+def sampler_measure(
+    config: ConfigDict, model: ScoreModel, method: str, judge: Quality | None, mesh: Mesh
+) -> Measure:
+    """Samples by one method, their evaluations, their quality, and their rate once compiled."""
+    drawing, num = image_drawing.create_drawing(config, model, method), num_samples(config)
+    draws = Draws(
+        method, programs.drawing(drawing, mesh), num, drawing.batch_size, config.seed, mesh
+    )
+
+    def measure(checkpoint: Checkpoint) -> Found:
+        # More samples are further batches of the same size, so that those that are there serve.
+        kept = checkpoint.batches(method, mesh, draws.size, drawing.fingerprint)
+        drawn = draws(checkpoint.params, kept)
+        shown = pictures.grid(drawn.pixels[: config.sampling.num_samples])
+        path = checkpoint.directory / f'samples_{method}.png'
+        processes.on_first(pictures.save_png, path, shown)
+        nfe = float(drawn.nfe.mean(dtype=np.float64))
+        found = [Quantity('nfe', nfe, better=LOWER, of=method)]
+        if judge:
+            found += judge.of_samples(method, drawn.pixels, checkpoint.directory / BATCHES)
+        rate = num / drawn.seconds
+        return Found(found, [Quantity('samples_per_second', rate, better=HIGHER, of=method)])
+
+    return measure
+
+
+def create_quality(
+    config: ConfigDict, model: ScoreModel, load: Load, workdir: pathlib.Path, mesh: Mesh
+) -> Quality:
+    """What compares samples with data, by the networks of config.eval.quality."""
+    fields = config.eval
+    elsewhere = {'channels': 'data.channels', 'source': 'data.source'}
+    if not fields.num_samples:
+        elsewhere['num_samples'] = 'sampling.num_samples'
+    with fields_of('eval', **elsewhere):
+        networks = [
+            extractors.create(choose(NETWORKS, name, 'quality')(config, model), mesh)
+            for name in fields.quality
+        ]
+        return quality.create(
+            networks,
+            load,
+            num_samples(config),
+            reference=fields.reference,
+            batch_size=fields.batch_size,
+            max_features=fields.max_features,
+            extrapolate=fields.extrapolate,
+            cache_dir=pathlib.Path(fields.cache_dir or workdir / 'features'),
+            mesh=mesh,
+        )
+
+
+def _classifier(config: ConfigDict, model: ScoreModel) -> Network:
+    """This project's own classifier, trained on the data in question: the layer before its logits,
+    at its lowest noise level.
+    """
+    workdir = config.eval.classifier_workdir
+    if workdir is None:
+        raise InputError(
+            'eval.classifier_workdir: None; a classifier is needed, trained on images of this kind '
+            'with --mode=train, as configs/ve/mnist_classifier.py is'
+        )
+    found, params = trained.load(
+        'eval.classifier_workdir', pathlib.Path(workdir), model.image_shape
+    )
+    centered = found.format.centered
+    preprocessing = f'centered={centered} t_min={found.t_min} {found.network}'
+    return Network('classifier', params, found.features, preprocessing)
+
+
+def _inception(config: ConfigDict, model: ScoreModel) -> Network:
+    return extractors.load_inception(config.eval.inception_weights, model.image_shape)
+
+
+NETWORKS = {'classifier': _classifier, 'inception': _inception}
+
+
+# Pictures
+
+
+def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Mesh) -> Measure:
+    """Pictures for the report: no numbers."""
+    fields, test_images, train_images = config.sampling, load('test'), load('train')
+    solver = ODESolver('tsit5', fields.rtol, fields.atol)
+    draw = sharding.jit(
+        mesh, exhibits.create(model, solver, fields.t_min), out_shardings=sharding.copied(mesh)
+    )
+
+    def measure(checkpoint: Checkpoint) -> Found:
+        kept = checkpoint.batches('exhibits', mesh, solver, fields.t_min)
+        ends = test_images.gather(exhibits.ENDS % len(test_images))
+        key = jax.random.key(config.seed)
+        found = resumable.keep(kept, 0, lambda: jax.device_get(draw(checkpoint.params, key, ends)))
+        processes.on_first(exhibits.write, checkpoint.directory, found, train_images)
+        return Found([])
+
+    return measure

@@ -1,0 +1,158 @@
+"""Score models: an SDE, a network, and how its output becomes the score of a process."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Int
+from ml_collections import ConfigDict
+
+import models
+import parameterization
+import sde_lib
+from choices import InputError, choose, fields_of
+from experiments.experiment import Batch
+from experiments.reading import (
+    ImageFormat,
+    create_network,
+    create_sde,
+    image_format,
+    network_fields,
+    plain_fields,
+)
+from parameterization import Parameterization, Process
+from sde_lib import SDE
+from shapes import Classes, ImageShape, OneKey, PerImage, State
+from training import Params
+
+# What networks with classes are given for none.
+NO_CLASS = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreModel:
+    """A network that is the score of an SDE's marginals, on images of one format.
+
+    `num_classes` is 0 for networks that are given no class.
+    """
+
+    sde: SDE
+    network: nn.Module
+    format: ImageFormat
+    parameterize: Parameterization
+    input_channels: int
+    num_classes: int
+
+    @property
+    def image_shape(self) -> ImageShape:
+        """Height, width and channels."""
+        return self.format.shape
+
+    def init_params(self, key: OneKey) -> Params:
+        """Initial parameters of the network."""
+        x = jnp.zeros((1, *self.image_shape[:2], self.input_channels))
+        t = jnp.full(1, self.sde.T)
+        given = {'classes': jnp.zeros(1, jnp.int32)} if self.num_classes else {}
+        with network_fields():
+            return self.network.init(key, x, t, **given)['params']
+
+    def process(
+        self,
+        params: Params,
+        classes: Classes | Int[Array, ''] | None = None,
+        dropout_key: OneKey | None = None,
+    ) -> Process:
+        """The process with the network's score; `classes` is one for each image or one for all; a
+        key drops out.
+        """
+        score = jax.tree_util.Partial(self._score, params, classes, dropout_key)
+        return Process(self.sde, score)
+
+    def _score(
+        self,
+        params: Params,
+        classes: Classes | Int[Array, ''] | None,
+        dropout_key: OneKey | None,
+        x: State,
+        t: PerImage,
+    ) -> State:
+        def network(x, labels):
+            # Networks that know of no classes have no such argument.
+            given = {} if classes is None else {'classes': jnp.broadcast_to(classes, x.shape[:1])}
+            rngs = None if dropout_key is None else {'dropout': dropout_key}
+            train = dropout_key is not None
+            return self.network.apply(
+                {'params': params}, x, labels, train=train, rngs=rngs, **given
+            )
+
+        return self.parameterize(self.sde, network, x, t)
+
+    def classes(self, batch: Batch) -> Classes | None:
+        """The labels of a batch, if the network is given them."""
+        return batch['label'] if self.num_classes else None
+
+
+def create(config: ConfigDict) -> ScoreModel:
+    """Raises InputError for names that do not exist and for fields that do not go together."""
+    sde, data = create_sde(config.sde), image_format(config.data)
+    parameterize = _parameterization(config.model, sde)
+    fields = plain_fields(config.model, but=['parameterization', 'input_fourier'])
+    # Discrete SMLD networks divide by a table of the chain's levels.
+    if isinstance(sde, sde_lib.SMLD):
+        fields |= dataclasses.asdict(sde)
+    # Of NCSN, levels are the classes.
+    if config.model.name == 'ncsn':
+        fields['num_classes'] = sde.num_scales
+    input_fourier = config.model.get('input_fourier', ())
+    if input_fourier:
+        fields['out_channels'] = config.data.channels
+    centered = data.centered or config.model.parameterization == 'edm'
+    return ScoreModel(
+        sde=sde,
+        network=create_network(fields | {'centered': centered}, data.shape),
+        format=data,
+        parameterize=parameterize,
+        input_channels=config.data.channels * (1 + 2 * len(input_fourier)),
+        num_classes=config.model.get('num_classes', 0),
+    )
+
+
+def _parameterization(fields: ConfigDict, sde: SDE) -> Parameterization:
+    name = fields.parameterization
+    with fields_of('model'):
+        parameterize = choose(parameterization.PARAMETERIZATIONS, name, 'parameterization')
+        network = choose(models.MODELS, fields.name, 'name')
+    chain = {'ddpm': sde_lib.DDPM, 'smld': sde_lib.SMLD}.get(name)
+    if chain and not isinstance(sde, chain):
+        raise InputError(f'model.parameterization: {name!r} needs sde.name = {name!r}')
+    if not chain and network.integer_labels:
+        raise InputError(
+            f'model.parameterization: {name!r} gives continuous labels, and {fields.name!r} takes '
+            "the levels of a chain, as 'smld' and 'ddpm' give"
+        )
+    fourier = fields.get('embedding_type') == 'fourier'
+    if chain and fourier:
+        raise InputError(
+            f"model.embedding_type: 'fourier' takes the logarithm of a noise level, and {name!r} "
+            "labels start at 0; 'positional' is needed"
+        )
+    if fields.get('scale_by_sigma') and name not in ('score', 'smld'):
+        raise InputError(
+            f'model.scale_by_sigma: True needs a network that is told sigma; parameterization '
+            f"{name!r} does not, 'score' and 'smld' do"
+        )
+    if fields.get('scale_by_sigma') and name == 'score' and not fourier:
+        raise InputError(
+            "model.scale_by_sigma: the sigma of parameterization 'score' is known to networks with "
+            "the 'fourier' embedding; others look it up by the level of a chain, 'smld'"
+        )
+    if fields.get('input_fourier'):
+        if name != 'edm':
+            raise InputError(
+                f"model.input_fourier: {fields.input_fourier} needs parameterization 'edm', "
+                f'not {name!r}'
+            )
+        return functools.partial(parameterize, input_fourier=fields.input_fourier)
+    return parameterize

@@ -1,0 +1,22 @@
+"""docs/fields.md."""
+
+from configs import base, document, fields
+
+
+def test_the_document_is_up_to_date():
+    assert document.PATH.read_text() == document.text(), 'run python -m configs.document'
+
+
+def test_every_field_has_a_row():
+    text = document.text()
+    for create in base.EXPERIMENTS.values():
+        for network in create(None)['model']['name'].allowed:
+            for name in fields.flat(create(network)):
+                assert f'| `{name}` |' in text or name == 'model.name'
+
+
+def test_a_row_says_all_that_is_declared():
+    text = document.text()
+    assert '| `optim.ema_rate` | `0.9999` | number, >= 0, < 1 |  |  | decay of the moving' in text
+    assert '`score_model`; `sampling.method` or `eval.samplers`: `sde` | yes | solver of' in text
+    assert '| `sde.sigma_min` | `0.002` | number, >= 1e-06, <= 1,000,000 | noise level' in text
