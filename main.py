@@ -121,7 +121,7 @@ def arguments(mode: Mode) -> list[object]:
             refuse(f'--{name}: --mode={MODE.value} {WITHOUT[name]}')
         if flag.value is not None and name in NEEDLESS and name not in mode.needs + mode.takes:
             refuse(f'--{name}: --mode={MODE.value} {NEEDLESS[name]}')
-    paths = [pathlib.Path(OF_MODES[name].value) for name in mode.needs]
+    paths = [pathlib.Path(OF_MODES[name].value).expanduser() for name in mode.needs]
     return [*paths, *(OF_MODES[name].value for name in mode.takes)]
 
 

@@ -1,6 +1,6 @@
 """Training, evaluation and sampling of any experiment: loops over steps, clocks and files.
 
-A workdir holds `config.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
+A workdir holds `config.json`, `data.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import applications
 from analysis import cost, nans
 from choices import InputError, RunError
 from configs import base
-from datasets import batching
+from datasets import batching, identity
 from devices import preemption, processes, sharding
 from devices.preemption import StopRequest
 from evaluation import quantities
@@ -66,6 +66,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         state = start(config, experiment, checkpoints, mesh)
         step = int(state.step)
         print(f'{workdir}: step {step} of {fields.num_steps}', flush=True)
+        processes.on_first(keep_data, workdir, step, train_data, test_data)
         stream = dispatches(config, train_data, step, mesh)
         log = MetricsLog(workdir / 'logs' if processes.is_first() else None, step)
         with ProgressLog(log, step, fields.num_steps, fields.log_every) as progress:
@@ -424,6 +425,18 @@ def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
 def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Writes the config to a workdir; InputError if another run has it."""
     workdirs.claim(workdir, config.to_dict(), base.is_fixed(config.experiment))
+
+
+def keep_data(workdir: pathlib.Path, step: int, train_data: Data, test_data: Data) -> None:
+    """Keeps what identifies the data when training begins; says later if they are others."""
+    data = {'train': train_data, 'test': test_data}
+    found = {split: _identified(of_split) for split, of_split in data.items()}
+    for line in workdirs.keep_data(workdir, step, found):
+        print(line, flush=True)
+
+
+def _identified(data: Data) -> dict[str, Any]:
+    return {'examples': len(data), 'fingerprint': identity.fingerprint(data)}
 
 
 def claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:

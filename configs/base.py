@@ -165,8 +165,15 @@ def data() -> Fields:
         ),
         'test_fraction': Field(
             0.1,
-            'share of images kept for tests where the source has no test split',
+            'share of images kept for tests where the source has no test split; of a folder about '
+            'that share',
             Range(0, 1, without_low=True, without_high=True),
+        ),
+        'max_pixels': Field(
+            sizes.MAX_PIXELS,
+            'height times width that an image file may have',
+            Range(1, 2**40),
+            free=True,
         ),
         'random_flip': Field(True, 'training mirrors half of the images'),
         'dequantize': Field(False, 'training adds uniform noise over the bins of 8-bit values'),

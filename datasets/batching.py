@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int
 
 from datasets.loading import Batch, permutation
-from datasets.sources import DataError
+from datasets.stored import DataError
 
 # A thread reads a whole batch: decoding wants all cores, and two more threads to wait for the disk.
 NUM_READERS = min(16, 2 + (os.cpu_count() or 1))

@@ -9,11 +9,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Bool, Int, Integer, UInt8
+from jaxtyping import Int, Integer, UInt8
 
-from datasets import sources
-from datasets.sizes import FITS, conform
-from datasets.sources import SPLITS, DataError
+from datasets import identity, image_files, sources
+from datasets.sizes import FITS, MAX_PIXELS, conform
+from datasets.stored import NO_LABEL, SPLITS, DataError, Stored
 
 Batch = dict[str, np.ndarray]
 
@@ -29,14 +29,23 @@ class Images:
 
     `gather` takes indices [batch] in [0, length) and returns 'image', uint8 [batch, *shape], and
     'label', int32 [batch], which is -1 where there is none. Threads may call it at the same time.
+    `labels()` are those of all images, without decoding any; None where they are not known until
+    images are read. `identify()` is text that changes with the images.
     """
 
     length: int
     shape: tuple[int, int, int]
     gather: Callable[[Int[np.ndarray, 'batch']], Batch]
+    labels: Callable[[], Int[np.ndarray, 'length']] | None
+    identify: Callable[[], str]
 
     def __len__(self) -> int:
         return self.length
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Changes with the images; see identity.py for what it sees of them."""
+        return self.identify()
 
     def __getitem__(self, index: int) -> Batch:
         """One image and its label; IndexError outside of [-length, length)."""
@@ -48,21 +57,35 @@ def from_arrays(
     images: UInt8[np.ndarray, 'n h w c'], labels: Integer[np.ndarray, 'n'] | None = None
 ) -> Images:
     """Images that are in memory: a batch is one indexing operation."""
-    labels = np.full(len(images), -1) if labels is None else labels
+    labels = np.full(len(images), NO_LABEL) if labels is None else labels
     labels = labels.astype(np.int32)
 
     def gather(indices):
         return {'image': images.take(indices, axis=0), 'label': labels[indices]}
 
-    return Images(len(images), images.shape[1:], gather)
+    return Images(
+        length=len(images),
+        shape=images.shape[1:],
+        gather=gather,
+        labels=lambda: labels,
+        identify=lambda: identity.of_arrays(images, labels),
+    )
 
 
-def from_reader(
-    read: Callable[[int], tuple[UInt8[np.ndarray, 'h w c'], int]],
-    length: int,
+def from_stored(
+    stored: Stored,
+    chosen: Int[np.ndarray, 'length'],
+    make: Callable[[int], tuple[UInt8[np.ndarray, 'h w c'], int]],
     shape: tuple[int, int, int],
 ) -> Images:
-    """Images that `read(i)` makes, with their labels, when asked for; kept if CACHE_BYTES allow."""
+    """The images of a source with these indices, each with its label by `make(index)` when it is
+    asked for; kept if CACHE_BYTES allow.
+    """
+    length = len(chosen)
+
+    def read(i):
+        return make(int(chosen[i]))
+
     if length * math.prod(shape) <= CACHE_BYTES:
         read = functools.cache(read)
 
@@ -70,7 +93,13 @@ def from_reader(
         images, labels = zip(*map(read, indices.tolist()), strict=True)
         return {'image': np.stack(images), 'label': np.array(labels, np.int32)}
 
-    return Images(length, shape, gather)
+    return Images(
+        length=length,
+        shape=shape,
+        gather=gather,
+        labels=None if stored.labels is None else lambda: stored.labels(chosen),
+        identify=lambda: identity.of_text(stored.fingerprint(chosen), shape),
+    )
 
 
 # Loading
@@ -85,25 +114,29 @@ def load(
     fit: str = 'crop',
     data_dir: str | None = None,
     crop_size: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Images:
     """The images of one split of a source.
 
     Args:
         source: `mnist5k` or `digits` (embedded), `npz:PATH`, `folder:PATH`, or the name of a TFDS
             builder, as `cifar10` or `lsun/bedroom`, that is prepared in the array_record format.
-        split: 'train' or 'test'. Where a source has no test split (for TFDS, no 'validation'
-            either), a fixed permutation, the same in all runs, divides its images into two.
+        split: 'train' or 'test'. Where a source has no test split, nor a validation split to take
+            its place, images are held out: by a fixed permutation, the same in all runs, and of a
+            folder by their paths, so that those that are held out stay so if some are added.
         image_size: (height, width). Images of another size are brought to it as `fit` says.
         channels: 1 (luminance) or 3. Transparent images are laid on white.
-        test_fraction: share of the images in a test split that is made here.
+        test_fraction: share of the images in a test split that is made here; of a folder about
+            that share.
         fit: a key of FITS.
         data_dir: where TFDS keeps its data, if not in its own default.
         crop_size: side of a square that is cut from the centre of each image first, if not None.
             A side shorter than this stays as it is.
+        max_pixels: image files with more of them are refused.
 
     Raises:
         DataError: an argument or a file cannot be used. All broken image files of a small folder,
-            and all truncated ones of a large folder, are found here, before anything is read.
+            and all truncated or unusable ones of a large folder, are found here.
     """
     _check_choice('split', split, SPLITS)
     _check_choice('data.channels', channels, (1, 3))
@@ -114,47 +147,56 @@ def load(
         )
     if crop_size is not None and crop_size < 1:
         raise DataError(f'data.crop_size is {crop_size}; a positive number, or None, needed')
-    stored = sources.find(source, split, data_dir)
-    chosen = _part(stored.length, split, test_fraction) if stored.undivided else None
+    stored = sources.find(source, split, data_dir, max_pixels)
+    everything = np.arange(stored.length)
+    chosen = part(stored, split, test_fraction) if stored.undivided else everything
     shape = (*image_size, channels)
     if stored.arrays and stored.arrays[0].shape[1:] == shape and crop_size is None:
-        return from_arrays(*(a if chosen is None else a[chosen] for a in stored.arrays))
+        return from_arrays(*(a[chosen] if stored.undivided else a for a in stored.arrays))
 
-    def read(i):
-        image, label = stored.read(i if chosen is None else int(chosen[i]))
-        return conform(image, shape, fit, crop_size), label
-
-    return from_reader(read, stored.length if chosen is None else len(chosen), shape)
-
-
-def load_all(
-    source: str, image_size: tuple[int, int], channels: int, fit: str, crop_size: int | None = None
-) -> Images:
-    """The images of a file or a `source` of `load`, brought to one shape; nothing is held out.
-
-    Of sources that have splits it is the test split.
-    """
-    shape = (*image_size, channels)
-    is_file = source.lower().endswith(sources.EXTENSIONS)
-    stored = sources.image_file(source) if is_file else sources.find(source, 'test', None)
-
-    def read(i):
+    def make(i):
         image, label = stored.read(i)
         return conform(image, shape, fit, crop_size), label
 
-    return from_reader(read, stored.length, shape)
+    return from_stored(stored, chosen, make, shape)
 
 
-def load_mask(path: str, image_size: tuple[int, int]) -> Bool[np.ndarray, 'height width']:
-    """Where an image file is white; DataError unless it has this size."""
-    image, _ = sources.image_file(path).read(0)
-    height, width = image_size
-    if image.size != (width, height):
+def load_all(
+    source: str,
+    image_size: tuple[int, int],
+    channels: int,
+    fit: str | None,
+    crop_size: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Images:
+    """The images of a file or a `source` of `load`, brought to one shape; nothing is held out.
+
+    Of sources that have splits it is the test split. Without a `fit` each has to have this size,
+    or reading it raises DataError.
+    """
+    shape = (*image_size, channels)
+    is_file = source.lower().endswith(image_files.EXTENSIONS)
+    stored = (
+        image_files.stored_file(source, max_pixels)
+        if is_file
+        else sources.find(source, 'test', None, max_pixels)
+    )
+
+    def make(i):
+        image, label = stored.read(i)
+        if fit is None:
+            _check_size(stored.name(i), image, image_size)
+        return conform(image, shape, fit, crop_size), label
+
+    return from_stored(stored, np.arange(stored.length), make, shape)
+
+
+def _check_size(name: str, image, image_size: tuple[int, int]) -> None:
+    found = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
+    if tuple(found) != tuple(image_size):
         raise DataError(
-            f'{path} has {image.height}x{image.width} pixels; {height}x{width} needed, as '
-            'data.image_size'
+            f'{name} has {found[0]}x{found[1]} pixels; {image_size[0]}x{image_size[1]} needed'
         )
-    return conform(image, (height, width, 1), 'crop')[:, :, 0] >= 128
 
 
 def _check_choice(field, value, allowed):
@@ -162,15 +204,22 @@ def _check_choice(field, value, allowed):
         raise DataError(f'{field} is {value!r}; allowed: {", ".join(map(repr, allowed))}')
 
 
-def _part(length: int, split: str, test_fraction: float) -> Int[np.ndarray, 'part']:
-    """Indices of the images in one of the two splits that are made of `length` images."""
-    num_test = round(length * test_fraction)
+def part(stored: Stored, split: str, test_fraction: float) -> Int[np.ndarray, 'part']:
+    """Indices of the images in one of the two splits that are made of a source."""
+    length = stored.length
+    if stored.places is None or not 0 < test_fraction < 1 or length < 2:
+        num_test = round(length * test_fraction)
+    else:
+        num_test = min(max(1, int((stored.places < test_fraction).sum())), length - 1)
     if not 1 <= num_test < length:
         raise DataError(
             f'data.test_fraction is {test_fraction}, which makes a test split of {num_test:,} of '
             f'{length:,} images; both splits need at least one'
         )
-    order = permutation(length, SPLIT_SEED, 0)
+    if stored.places is None:
+        order = permutation(length, SPLIT_SEED, 0)
+    else:
+        order = np.argsort(stored.places, kind='stable')
     return order[:num_test] if split == 'test' else order[num_test:]
 
 

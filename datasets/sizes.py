@@ -6,6 +6,9 @@ Pillow is imported where an image needs it: arrays that have their shape already
 import numpy as np
 from jaxtyping import UInt8
 
+# That an image file may have: 16,384 x 16,384 take a gigabyte while they are decoded.
+MAX_PIXELS = 2**28
+
 
 def conform(
     image, shape: tuple[int, int, int], fit: str, crop_size: int | None = None
@@ -33,11 +36,26 @@ def _centre(image, size: int):
     return image.crop((left, top, left + width, top + height))
 
 
+def in_8_bits(image):
+    """A Pillow image of 8 bits, with the transparency of one of 16 bits."""
+    from PIL import Image
+
+    if not image.mode.startswith('I'):
+        return image
+    pixels = np.asarray(image)
+    # Pillow's own conversion would clip at 255.
+    grey = Image.fromarray((pixels >> 8).astype(np.uint8))
+    key = image.info.get('transparency')
+    if key is None:
+        return grey
+    alpha = Image.fromarray(np.where(pixels == key, 0, 255).astype(np.uint8))
+    return Image.merge('LA', (grey, alpha))
+
+
 def _with_channels(image, channels: int):
     from PIL import Image
 
-    if image.mode.startswith('I'):  # 16 bits. Pillow's own conversion would clip at 255.
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    image = in_8_bits(image)
     if image.has_transparency_data:
         image = image.convert('RGBA')
         image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)

@@ -1,53 +1,30 @@
-"""Where images come from: tables inside packages, .npz files, folders, TFDS.
+"""Where images come from: tables inside packages, .npz files, folders (folders.py), TFDS.
 
 `find` gives the images of a source as they are stored, each of a size and mode of its own, to be
 read by index. Packages that only some sources need (Pillow, TFDS) are imported where those are
 read.
 """
 
-import concurrent.futures
 import difflib
 import importlib.resources
 import importlib.util
 import os
-import struct
-import zlib
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from choices import InputError
+from datasets import folders, identity
+from datasets.sizes import MAX_PIXELS
+from datasets.stored import NO_LABEL, DataError, Stored
+from datasets.threads import SILENT_SECONDS
 from storage.files import BROKEN_NPZ
 
-SPLITS = ('train', 'test')
 CHANNELS = ((), (1,), (3,), (4,))  # Of arrays: grey without and with an axis, RGB, RGBA.
-EXTENSIONS = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
-# Up to this size a folder is decoded when it is found, to find broken files: a second or two.
-VERIFY_BYTES = 32 * 2**20
-# What Pillow raises for a file that is something else, or only half of one.
-BROKEN_IMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error)
+# Labels of TFDS are in its examples. Up to so many are read for them; it takes seconds.
+LABELS_READ = 2**17
 
 
-class DataError(InputError):
-    """Data that cannot be used. One line: which field or file, what it is, what is allowed."""
-
-
-class Stored(NamedTuple):
-    """Images as a source has them: `read(i)` is an array or a Pillow image, and a label.
-
-    They are those of the split that was asked for or, if `undivided`, of the whole source.
-    `arrays` are all images [n, h, w, c] and labels [n], where those are in memory.
-    """
-
-    read: Callable[[int], tuple[Any, int]]
-    length: int
-    undivided: bool
-    arrays: tuple[np.ndarray, np.ndarray] | None = None
-
-
-def find(source: str, split: str, data_dir: str | None) -> Stored:
+def find(source: str, split: str, data_dir: str | None, max_pixels: int = MAX_PIXELS) -> Stored:
     """The images of a split of a source, named as `datasets.load` says, or all that it has.
 
     Raises:
@@ -58,14 +35,8 @@ def find(source: str, split: str, data_dir: str | None) -> Stored:
     if source in EMBEDDED:
         return EMBEDDED[source]()
     if kind in AT_PATHS and path:
-        return AT_PATHS[kind](os.path.normpath(os.path.expanduser(path)), split)
-    return _tfds(source, split, data_dir)
-
-
-def image_file(path: str) -> Stored:
-    """One image, decoded when it is read."""
-    path = os.path.expanduser(path)
-    return Stored(lambda i: (decode(path), -1), 1, undivided=True)
+        return AT_PATHS[kind](os.path.normpath(os.path.expanduser(path)), split, max_pixels)
+    return _tfds(source, split, data_dir and os.path.expanduser(data_dir))
 
 
 # Arrays
@@ -84,7 +55,7 @@ def _digits() -> Stored:
     return _in_memory(images.reshape(-1, 8, 8, 1), rows[:, -1], undivided=True)
 
 
-def _npz(path: str, split: str) -> Stored:
+def _npz(path: str, split: str, max_pixels: int) -> Stored:
     """`{split}_images`, or undivided `images` or `train_images`, of an .npz file; labels alike."""
     try:
         with np.load(path) as file:
@@ -105,7 +76,7 @@ def _npz(path: str, split: str) -> Stored:
             f'or images alone, are needed (and train_labels, test_labels or labels, if any)'
         )
     images = found[wanted[0]]
-    labels = found.get(wanted[1], np.full(images.shape[:1], -1))
+    labels = found.get(wanted[1], np.full(images.shape[:1], NO_LABEL))
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[3:] not in CHANNELS:
         raise DataError(
             f'data.source npz:{path}: {wanted[0]} is {images.dtype} {images.shape}; '
@@ -115,6 +86,11 @@ def _npz(path: str, split: str) -> Stored:
         raise DataError(
             f'data.source npz:{path}: {wanted[1]} is {labels.dtype} {labels.shape}; '
             f'integers, one for each of the {len(images):,} images, needed'
+        )
+    if labels.size and not NO_LABEL <= labels.min() <= labels.max() < 2**31:
+        raise DataError(
+            f'data.source npz:{path}: {wanted[1]} are from {labels.min()} to {labels.max()}; those '
+            f'of classes, from 0 on, needed, or {NO_LABEL} for images that have none'
         )
     images = images[..., None] if images.ndim == 3 else images
     return _in_memory(images, labels, undivided)
@@ -132,110 +108,15 @@ def _packaged_table(distribution: str, package: str, path: str) -> UInt8[np.ndar
 
 
 def _in_memory(images, labels, undivided):
-    return Stored(lambda i: (images[i], labels[i]), len(images), undivided, (images, labels))
-
-
-# Folders
-
-
-def _folder(path: str, split: str) -> Stored:
-    """The images below a folder, in the order of their paths, decoded when they are read.
-
-    The label of an image is the place of its first subfolder in their alphabetical order, -1 where
-    there is no subfolder. If both PATH/train and PATH/test hold images, those are the splits, what
-    lies beside them is left out, and labels come from the subfolders within.
-    """
-    files = _image_files(path)
-    _verify(files)
-    steps = {file: file.removeprefix(path).strip(os.sep).split(os.sep) for file in files}
-    undivided = not set(SPLITS) <= {names[0] for names in steps.values() if len(names) > 1}
-    if not undivided:
-        files = [file for file in files if steps[file][0] == split]
-        steps = {file: names[1:] for file, names in steps.items() if names[0] in SPLITS}
-    classes = sorted({names[0] for names in steps.values() if len(names) > 1})
-    label = {name: i for i, name in enumerate(classes)}
-    labels = [label[steps[file][0]] if len(steps[file]) > 1 else -1 for file in files]
-    return Stored(lambda i: (decode(files[i]), labels[i]), len(files), undivided)
-
-
-def _image_files(path: str) -> list[str]:
-    """Paths of all images below a folder, sorted, without hidden ones (thumbnails, ._ copies)."""
-    if not os.path.isdir(path):
-        raise DataError(f'data.source folder:{path}: there is no such folder')
-    files = []
-    for folder, subfolders, names in os.walk(path, followlinks=True):
-        subfolders[:] = [name for name in subfolders if not name.startswith('.')]
-        names = [name for name in names if not name.startswith('.')]
-        files += [os.path.join(folder, n) for n in names if n.lower().endswith(EXTENSIONS)]
-    if not files:
-        raise DataError(
-            f'data.source folder:{path} holds no images; '
-            f'files named *{", *".join(EXTENSIONS)} needed'
-        )
-    return sorted(files)
-
-
-def _verify(files: list[str]) -> None:
-    """Raises DataError if there are broken images, so that no run meets them after hours.
-
-    Up to VERIFY_BYTES all are decoded; beyond, those that do not look whole. That finds empty and
-    truncated files and other things with the name of an image, not a flaw amid a complete file.
-    """
-    from PIL import Image
-
-    Image.init()  # Loads Pillow's plugins, before threads do so at the same time.
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        if sum(os.path.getsize(file) for file in files if os.path.exists(file)) > VERIFY_BYTES:
-            # By the thousand: a task of its own for each file would take longer than the reading.
-            thousands = [files[i : i + 1000] for i in range(0, len(files), 1000)]
-            files = [file for suspects in pool.map(_suspects, thousands) for file in suspects]
-        problems = [problem for problem in pool.map(_problem, files) if problem]
-    if problems:
-        others = f' (and {len(problems) - 1:,} other files)' if len(problems) > 1 else ''
-        raise DataError(problems[0] + others)
-
-
-def _suspects(files: list[str]) -> list[str]:
-    return [file for file in files if not _looks_whole(file)]
-
-
-def _looks_whole(file: str) -> bool:
-    """Whether a file starts and ends as PNG, JPEG, WebP or BMP do; two short reads."""
-    try:
-        with open(file, 'rb', buffering=0) as stream:
-            head = stream.read(16)
-            size = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, size - 32))
-            tail = stream.read()
-    except OSError:
-        return False
-    if head.startswith(b'\x89PNG'):
-        return b'IEND' in tail
-    if head.startswith(b'\xff\xd8'):
-        return b'\xff\xd9' in tail
-    if head.startswith(b'RIFF'):
-        return int.from_bytes(head[4:8], 'little') + 8 <= size
-    return head.startswith(b'BM') and int.from_bytes(head[2:6], 'little') <= size
-
-
-def _problem(file: str) -> str | None:
-    try:
-        decode(file)
-    except DataError as error:
-        return str(error)
-    return None
-
-
-def decode(file: str):
-    """A file as a Pillow image, upright if the camera wrote how it was held."""
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except (*BROKEN_IMAGE, Image.DecompressionBombError) as error:
-        raise DataError(f'{file} is not an image that can be decoded ({error})') from error
+    labels = labels.astype(np.int32)
+    return Stored(
+        read=lambda i: (images[i], labels[i]),
+        length=len(images),
+        undivided=undivided,
+        fingerprint=lambda chosen: identity.of_arrays(images[chosen], labels[chosen]),
+        labels=lambda chosen: labels[chosen],
+        arrays=(images, labels),
+    )
 
 
 # TFDS
@@ -269,9 +150,37 @@ def _tfds(name: str, split: str, data_dir: str | None) -> Stored:
 
     def read(i):
         example = source[i]
-        return example['image'], example['label'] if labelled else -1
+        return example['image'], example['label'] if labelled else NO_LABEL
 
-    return Stored(read, len(source), undivided)
+    def labels(chosen):
+        return _tfds_labels(builder, part)[chosen] if labelled else np.full(len(chosen), NO_LABEL)
+
+    def fingerprint(chosen):
+        looked_at = chosen[identity.spread(len(chosen), identity.EXAMPLES_READ)]
+        seen = [identity.of_arrays(*map(np.atleast_1d, read(int(i)))) for i in looked_at]
+        info = splits[part]
+        return identity.of_text(
+            builder.info.full_name, part, info.shard_lengths, identity.of_arrays(chosen), *seen
+        )
+
+    known = not labelled or len(source) <= LABELS_READ
+    return Stored(read, len(source), undivided, fingerprint, labels if known else None)
+
+
+def _tfds_labels(builder, part: str) -> np.ndarray:
+    """All labels of a split, in one pass over examples whose images are not decoded."""
+    import tensorflow_datasets as tfds
+
+    from devices import processes
+
+    labels = builder.as_data_source(part, decoders={'image': tfds.decode.SkipDecoding()})
+    options = {'unit': 'label', 'desc': 'reading labels', 'delay': SILENT_SECONDS}
+    with processes.bar(total=len(labels), **options) as bar:
+        found = np.empty(len(labels), np.int32)
+        for i in range(len(labels)):
+            found[i] = labels[i]['label']
+            bar.update()
+    return found
 
 
 def _tfds_builder(name: str, data_dir: str | None):
@@ -309,4 +218,4 @@ def _how_to_prepare(name: str, data_dir: str | None) -> str:
 
 
 EMBEDDED = {'mnist5k': _mnist5k, 'digits': _digits}
-AT_PATHS = {'npz': _npz, 'folder': _folder}
+AT_PATHS = {'npz': _npz, 'folder': folders.find}

@@ -6,6 +6,7 @@ file at the same moment, and processes that take different branches wait for eac
 """
 
 import contextlib
+import functools
 import os
 import pickle
 import re
@@ -120,6 +121,13 @@ def on_first(function: Callable, *args: Any) -> None:
 def bar(**options: Any) -> tqdm:
     """A progress bar, which the first process alone shows."""
     return tqdm(dynamic_ncols=True, disable=not is_first(), **options)
+
+
+@functools.cache
+def tell_once(line: str) -> None:
+    """Prints a line, unless it has been printed before."""
+    if is_first():
+        print(line, flush=True)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 from tqdm import tqdm
 
-from datasets import batching
+from datasets import batching, identity
 from datasets.batching import Examples
 from devices import processes, sharding
 from evaluation.quantities import Quantity
@@ -81,7 +81,8 @@ class OverData:
     def __call__(self, checkpoint: Checkpoint) -> Arrays:
         """Batches that are kept are not computed again."""
         num, size = len(self.data), self.batch_size
-        directory = checkpoint.batches(self.name, self.mesh, size, num, self.depends_on)
+        seen = processes.from_first(lambda: identity.fingerprint(self.data))
+        directory = checkpoint.batches(self.name, self.mesh, size, num, seen, self.depends_on)
         results = []
         with processes.bar(total=num, unit='example', desc=self.name) as bar:
             for i, batch in enumerate(batching.epoch(self.data, size, *processes.place())):

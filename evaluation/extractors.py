@@ -97,7 +97,7 @@ def load_inception(path: str | None, image_shape: ImageShape) -> Network:
         # The Inception score is that of logits without their bias, as its first code had them.
         return found.features, found.logits_unbiased
 
-    params = read_inception(pathlib.Path(path))
+    params = read_inception(pathlib.Path(path).expanduser())
     return Network('inception', params, apply, inception.GRAPH, has_own_names=True)
 
 

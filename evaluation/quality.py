@@ -8,7 +8,6 @@ network and preprocessing; until they are whole, batch by batch.
 
 import dataclasses
 import functools
-import hashlib
 import pathlib
 import shutil
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float
 
 from choices import ArgumentError, choose
-from datasets import batching, loading
+from datasets import batching, identity, loading
 from devices import processes, sharding
 from evaluation import distances
 from evaluation.distances import Moments
@@ -28,7 +27,6 @@ from evaluation.quantities import HIGHER, LOWER, Quantity
 from shapes import HostPixels
 from storage import resumable
 
-FINGERPRINTED = 4096  # images of a data set, evenly spread, that are looked at
 FEWEST = 10  # images of a set
 # One more split of the Inception score for each so many images, up to 10.
 IMAGES_OF_A_SPLIT = 5000
@@ -84,7 +82,7 @@ class Quality:
     def _cached(
         self, by: Extractor, data: loading.Images, keep: int, name: str, directory: pathlib.Path
     ) -> FeatureSet:
-        path = directory / f'{by.name}_{fingerprint(by, data, keep)[:16]}.npz'
+        path = directory / f'{by.name}_{fingerprint(by, data, keep)}.npz'
         if whole := processes.from_first(lambda: resumable.load(path)):
             return from_arrays(whole)
         batches = path.with_name(f'{path.stem}_batches_of_{self.batch_size}')
@@ -209,12 +207,8 @@ def compare(
 
 
 def fingerprint(by: Extractor, data: loading.Images, keep: int) -> str:
-    """Changes with the network, with the number of images, and with any of FINGERPRINTED ones."""
-    digest = hashlib.sha256(f'{by.fingerprint} {len(data)} {data.shape} {keep}'.encode())
-    indices = np.unique(np.linspace(0, len(data) - 1, min(len(data), FINGERPRINTED)).astype(int))
-    for rows in np.array_split(indices, -(-len(indices) // 256)):
-        digest.update(data.gather(rows)['image'].tobytes())
-    return digest.hexdigest()
+    """Changes with the network, and with images, as datasets/identity.py sees them."""
+    return identity.of_text(by.fingerprint, len(data), data.shape, keep, data.fingerprint)
 
 
 def to_arrays(found: FeatureSet) -> resumable.Arrays:

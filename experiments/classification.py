@@ -10,8 +10,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 import time_sampling
-from choices import InputError, fields_of
-from datasets.loading import Images
+from choices import fields_of
 from devices import sharding
 from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import HIGHER, LOWER, Quantity
@@ -23,8 +22,6 @@ from guidance.classification import CrossEntropy
 from shapes import OneKey, PerImage
 from training import Params
 
-LABELS_CHECKED = 256  # images whose labels are looked at before training
-
 
 class Classification(ImageExperiment):
     """A classifier and how it is trained; see experiment.py for what the methods are."""
@@ -35,17 +32,6 @@ class Classification(ImageExperiment):
         with fields_of('training'):
             time_sampling.create(fields.time_sampler, self.model.sde)
         self._objective = CrossEntropy(fields.time_sampler, self.model.t_min, fields.log_sigma)
-
-    def data(self, split: str) -> Images:
-        """The images of a split; InputError if the first ones lack the labels that are learned."""
-        images = super().data(split)
-        labels = images.gather(np.arange(min(len(images), LABELS_CHECKED)))['label']
-        source, classes = self._config.data.source, self.model.num_classes
-        if labels.min() < 0:
-            raise InputError(f'data.source: {source!r} has no labels to classify by')
-        if labels.max() >= classes:
-            raise InputError(f'model.num_classes: {classes}, and there is a label {labels.max()}')
-        return images
 
     def loss(self, params: Params, key: OneKey, batch: Batch, train: bool) -> PerImage:
         """Cross-entropy of the images of a batch at one noise level each; `train` flips."""

@@ -24,7 +24,10 @@ Batch = dict[str, Array]
 
 
 class Data(Protocol):
-    """The examples of a split: `gather(indices)` is a batch of arrays by name."""
+    """The examples of a split: `gather(indices)` is a batch of arrays by name.
+
+    Examples may have a `fingerprint` too, text that changes with them; see datasets/identity.py.
+    """
 
     def __len__(self) -> int: ...
 

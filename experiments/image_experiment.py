@@ -1,5 +1,6 @@
 """What experiments on images have in common: a network, its data, and a step by a mean loss."""
 
+import functools
 from typing import Protocol
 
 from jax.sharding import Mesh
@@ -15,9 +16,10 @@ from training import Metrics, Params, TrainState
 
 
 class Model(Protocol):
-    """A network for images of one format."""
+    """A network for images of one format, and of so many classes (0: it is given none)."""
 
     format: ImageFormat
+    num_classes: int
 
     def init_params(self, key: OneKey) -> Params:
         """Initial parameters of the network."""
@@ -29,10 +31,14 @@ class ImageExperiment:
     def __init__(self, config: ConfigDict, mesh: Mesh | None, model: Model):
         self._config, self._mesh, self.model = config, mesh, model
         self._update = reading.create_update(config)
+        # Several measures ask for the same split; it is looked for, and its labels checked, once.
+        self._images = functools.cache(
+            lambda split: reading.load_images(config.data, split, model.num_classes)
+        )
 
     def data(self, split: str) -> Images:
-        """The images of a split."""
-        return reading.load_images(self._config.data, split)
+        """The images of a split; InputError if the network has classes, and not all a label."""
+        return self._images(split)
 
     def batch_shapes(self, size: int) -> Batch:
         """Images and labels."""

@@ -15,6 +15,7 @@ import training
 from choices import InputError, choose, fields_of
 from datasets import loading, quantization
 from datasets.loading import Images
+from experiments import labels
 from sde_lib import SDE
 from shapes import Floats, ImageShape, OneKey, Pixels
 from training import MovingAverage, Update
@@ -65,9 +66,11 @@ def image_format(data: ConfigDict) -> ImageFormat:
     )
 
 
-def load_images(data: ConfigDict, split: str) -> Images:
-    """The images of a split, as config.data says."""
-    return loading.load(
+def load_images(data: ConfigDict, split: str, num_classes: int = 0) -> Images:
+    """The images of a split, as config.data says; InputError if their labels are not those of a
+    network with so many classes (0: no labels are needed).
+    """
+    images = loading.load(
         data.source,
         split,
         data.image_size,
@@ -76,7 +79,9 @@ def load_images(data: ConfigDict, split: str) -> Images:
         data.fit,
         data.data_dir,
         data.crop_size,
+        data.max_pixels,
     )
+    return labels.checked(images, split, data.source, num_classes) if num_classes else images
 
 
 def create_sde(fields: ConfigDict) -> SDE:

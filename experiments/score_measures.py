@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from choices import InputError, choose, fields_of
+from datasets import identity
 from datasets.loading import Images
 from devices import processes, sharding
 from evaluation import bits_per_dim, extractors, quality
@@ -172,7 +173,7 @@ def create_quality(
             batch_size=fields.batch_size,
             max_features=fields.max_features,
             extrapolate=fields.extrapolate,
-            cache_dir=pathlib.Path(fields.cache_dir or workdir / 'features'),
+            cache_dir=pathlib.Path(fields.cache_dir or workdir / 'features').expanduser(),
             mesh=mesh,
         )
 
@@ -188,7 +189,7 @@ def _classifier(config: ConfigDict, model: ScoreModel) -> Network:
             'with --mode=train, as configs/ve/mnist_classifier.py is'
         )
     found, params = trained.load(
-        'eval.classifier_workdir', pathlib.Path(workdir), model.image_shape
+        'eval.classifier_workdir', pathlib.Path(workdir).expanduser(), model.image_shape
     )
     centered = found.format.centered
     preprocessing = f'centered={centered} t_min={found.t_min} {found.network}'
@@ -214,7 +215,8 @@ def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Me
     )
 
     def measure(checkpoint: Checkpoint) -> Found:
-        kept = checkpoint.batches('exhibits', mesh, solver, fields.t_min)
+        data = processes.from_first(lambda: identity.fingerprint(test_images))
+        kept = checkpoint.batches('exhibits', mesh, solver, fields.t_min, data)
         ends = test_images.gather(exhibits.ENDS % len(test_images))
         key = jax.random.key(config.seed)
         found = resumable.keep(kept, 0, lambda: jax.device_get(draw(checkpoint.params, key, ends)))

@@ -46,6 +46,28 @@ def read_config(workdir: pathlib.Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+# The data of a run
+
+
+def keep_data(workdir: pathlib.Path, step: int, found: dict[str, dict]) -> list[str]:
+    """Writes what identifies the data of a run, by split, to `data.json` when it begins; later, a
+    line for each split that is another one now.
+
+    A workdir without such a file is older than these, and there is nothing to compare with.
+    """
+    path = workdir / 'data.json'
+    if step == 0:
+        write_json(path, found)
+        return []
+    began_with = json.loads(path.read_text()) if path.exists() else {}
+    return [
+        f'{workdir}: the {split} split has {now["examples"]:,} examples, and had '
+        f'{began_with[split]["examples"]:,} when training began; not all of them are the same'
+        for split, now in found.items()
+        if split in began_with and now != began_with[split]
+    ]
+
+
 def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
     """Nested dictionaries as one, with dotted names."""
     flat = {}

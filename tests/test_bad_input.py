@@ -48,6 +48,23 @@ def write_data(path):
     np.savez(path / 'floats.npz', images=pixels[:4] / 255)
     np.savez(path / 'none.npz', images=pixels[:0])
     np.savez(path / 'unlabelled.npz', images=np.tile(pixels, (10, 1, 1)))
+    np.savez(path / 'negative.npz', images=pixels, labels=np.arange(20) - 2)
+    np.savez(path / 'sorted.npz', images=np.tile(pixels, (50, 1, 1)), labels=np.arange(1000) // 100)
+    Image.fromarray(pixels[0, :4, :4]).save(path / 'small.png')
+    for names in (
+        'flat/0 flat/1',
+        'twice/train/0 twice/Train/1',
+        'beside/train/0 beside/extra/1',
+        'within/a/train/0 within/b/test/1',
+        'untrained/test/0',
+        'linked/test/0',
+        'lab/0 lab/7',
+    ):
+        for name in names.split():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels[0]).save(path / f'{name}.png')
+    (path / 'linked' / 'train').symlink_to('test')
+    Image.new('LAB', (8, 8)).save(path / 'lab' / '7.png', 'TIFF')
     (path / 'empty').mkdir()
     (path / 'broken').mkdir()
     for i, image in enumerate(pixels):
@@ -71,7 +88,7 @@ def write_workdirs(path):
 
 def test_the_document_has_rows_of_every_kind():
     sections = DOCUMENT.split('\n## ')[1:]
-    assert len(sections) == 8
+    assert len(sections) == 9
     assert all('| `' in section for section in sections)
     assert len(ROWS) == DOCUMENT.count('\n| `')
 
@@ -84,6 +101,6 @@ def test_bad_input_is_refused_in_one_line(flags, expected, files, tmp_path, capf
         if not any(flag.startswith(f'--{name}=') for flag in given):
             given.insert(0, f'--{name}={default}')
     refused = program.refusal(*given)
-    assert expected.replace(r'\|', '|') in refused
+    assert expected.replace(r'\|', '|').replace('FILES', str(files)) in refused
     assert not capfd.readouterr().err
     assert not (tmp_path / 'new').exists()

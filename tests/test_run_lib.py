@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import run_lib
 from choices import InputError
@@ -61,6 +62,45 @@ def test_an_interrupted_evaluation_ends_with_the_same_numbers(tmp_path, monkeypa
     assert len(made) == len(set(made)) == total >= 20
     assert numbers(once) == numbers(often)
     assert {'test_loss', 'pc_fd_classifier', 'train_fd_classifier'} <= set(numbers(once)[3])
+
+
+# Data that change
+
+
+def write_images(path, seed, num=30):
+    path.mkdir(exist_ok=True)
+    pixels = np.random.default_rng(seed).integers(0, 256, (num, 8, 8), np.uint8)
+    for i in range(num):
+        Image.fromarray(pixels[i]).save(path / f'{i}.bmp')
+    return f'folder:{path}'
+
+
+def test_images_that_take_the_place_of_others_are_measured_anew(tmp_path):
+    """Under the same names, of the same size."""
+    config, losses = loss_only(), []
+    config.data.source = write_images(tmp_path / 'photos', 0)
+    random_run.create(tmp_path / 'run', config, 3)
+    for seed in (0, 1, 0):
+        write_images(tmp_path / 'photos', seed)
+        run_lib.evaluate(config, tmp_path / 'run')
+        losses.append(numbers(tmp_path / 'run')[3]['test_loss'].value)
+    assert losses[0] == losses[2] != losses[1]
+
+
+def test_a_resumed_run_says_that_its_data_are_others(tmp_path, capsys):
+    config = loss_only()
+    config.data.source = write_images(tmp_path / 'photos', 0)
+    config.training.update({'num_steps': 4, 'sample_every': 0, 'checkpoint_every': 4})
+    run_lib.train(config, tmp_path / 'run')
+    config.training.num_steps = 8
+    run_lib.train(config, tmp_path / 'run')
+    assert 'when training began' not in capsys.readouterr().out
+    write_images(tmp_path / 'photos', 0, num=40)
+    config.training.num_steps = 12
+    run_lib.train(config, tmp_path / 'run')
+    said = capsys.readouterr().out
+    assert 'the train split has' in said
+    assert 'when training began; not all of them are the same' in said
 
 
 # Checkpoints

@@ -3,6 +3,7 @@
 Images of a class, or images that have the measurements of a user's own.
 """
 
+import os
 import pathlib
 
 import jax
@@ -14,7 +15,7 @@ from ml_collections import ConfigDict
 from applications.conditional import conditioning
 from applications.conditional.conditioning import Given, Measured
 from choices import InputError
-from datasets import loading
+from datasets import loading, masks
 from datasets.loading import DataError
 from devices import sharding
 from experiments import reading, trained
@@ -42,7 +43,7 @@ def class_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
     """Images of classes; a picture of them, and their accuracy if there is a classifier."""
     classifier, params = None, None
     if config.task.classifier is not None:
-        path = pathlib.Path(config.task.classifier)
+        path = pathlib.Path(config.task.classifier).expanduser()
         classifier, params = trained.load(
             'task.classifier', path, model.image_shape, model.format.centered
         )
@@ -119,7 +120,7 @@ def load_array(config: ConfigDict) -> np.ndarray | None:
     if task.name != 'inpaint':
         return None
     try:
-        return loading.load_mask(task.mask, config.data.image_size)
+        return masks.load(task.mask, config.data.image_size)
     except DataError as error:
         raise InputError(f'task.mask: {error}') from error
 
@@ -127,7 +128,7 @@ def load_array(config: ConfigDict) -> np.ndarray | None:
 def load_numbers(field: str, path: str) -> np.ndarray:
     """An array of an .npy file."""
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(os.path.expanduser(path), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f'{field}: {path} is no .npy file of numbers ({error})') from error
 
@@ -167,7 +168,11 @@ def load_pictures(config: ConfigDict, shape: ImageShape) -> HostPixels:
         if task.images is None:
             found = reading.load_images(data, 'test')
         else:
-            found = loading.load_all(task.images, shape[:2], shape[2], data.fit, data.crop_size)
+            # What is measured already is not brought to another size: it would be something else.
+            fit, crop_size = (None, None) if task.measured else (data.fit, data.crop_size)
+            found = loading.load_all(
+                task.images, shape[:2], shape[2], fit, crop_size, data.max_pixels
+            )
         return found.gather(np.arange(min(task.num_images, len(found))))['image']
     except DataError as error:
         if task.images is None:

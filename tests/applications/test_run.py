@@ -81,13 +81,15 @@ def test_a_small_picture_is_made_large(digits, files):
     assert found['samples'].shape == (1, 2, 8, 8, 1)
 
 
-def test_measurements_by_a_matrix(digits, files):
+def test_measurements_by_a_matrix(digits, files, monkeypatch):
+    """Of files below the home directory."""
+    monkeypatch.setenv('HOME', str(files))
     _, found = sample(
         digits,
         name='linear',
-        matrix=str(files / 'matrix.npy'),
+        matrix='~/matrix.npy',
         measured=True,
-        images=str(files / 'measured.npy'),
+        images='~/measured.npy',
         noise_std=0.1,
         method='dps',
     )
@@ -123,6 +125,24 @@ def test_classes_by_the_network(tmp_path):
         ),
         ({'name': 'superresolve', 'factor': 2, 'images': '{files}/no.png'}, 'task.images: .*no.p'),
         ({'name': 'superresolve', 'factor': 2, 'measured': True}, 'task.images: images that are'),
+        (
+            {
+                'name': 'superresolve',
+                'factor': 2,
+                'measured': True,
+                'images': 'folder:{files}/pictures',
+            },
+            r'task.images: .*/pictures/0.png has 8x8 pixels; 4x4 needed',
+        ),
+        (
+            {
+                'name': 'deblur',
+                'blur_std': 1.0,
+                'measured': True,
+                'images': '{files}/small_0.png',
+            },
+            r'task.images: .*/small_0.png has 4x4 pixels; 8x8 needed',
+        ),
         (
             {
                 'name': 'linear',

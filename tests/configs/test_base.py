@@ -93,6 +93,7 @@ def test_fields_of_sdes_exist_for_those_that_have_them():
 # What a run keeps: that this list changes is worth a look.
 FREE_OF_FIXED_SECTIONS = {
     'data.data_dir',
+    'data.max_pixels',
     'training.num_steps',
     'training.log_every',
     'training.eval_every',

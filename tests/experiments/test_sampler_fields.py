@@ -162,7 +162,7 @@ def test_every_field_of_sampling_is_one_of_all_methods_or_of_some():
 
 
 def argument(field):
-    return image_drawing.ARGUMENTS.get(field, field)
+    return samplers.ARGUMENTS.get(field, field)
 
 
 # Every sampler has a grid, for the states on its way: of these it makes no steps.

@@ -23,7 +23,7 @@ class Noting:
 
     def apply(self, variables, x, labels, **given):
         self.given.append(given)
-        return jnp.zeros((*x.shape[:-1], 1))
+        return jnp.zeros_like(x)
 
 
 def given(config, train, num=400):

@@ -63,3 +63,24 @@ def test_tuples_and_the_lists_that_they_are_in_a_file_are_the_same(tmp_path):
     config = changed('model', ch_mult=(1, 2))
     workdirs.claim(tmp_path, config, is_fixed)
     workdirs.check_same_run(tmp_path, config, is_fixed)
+
+
+def split(examples, fingerprint):
+    return {'examples': examples, 'fingerprint': fingerprint}
+
+
+def test_other_data_than_those_that_a_run_began_with_are_told(tmp_path):
+    began_with = {'train': split(53, 'a'), 'test': split(7, 'b')}
+    assert workdirs.keep_data(tmp_path, 0, began_with) == []
+    assert workdirs.keep_data(tmp_path, 10, began_with) == []
+    (line,) = workdirs.keep_data(tmp_path, 10, {'train': split(54, 'c'), 'test': split(7, 'b')})
+    assert 'the train split has 54 examples, and had 53 when training began' in line
+    assert workdirs.keep_data(tmp_path, 20, {'test': split(7, 'd')})
+    # Before the first checkpoint it begins again.
+    assert workdirs.keep_data(tmp_path, 0, {'test': split(7, 'd')}) == []
+    assert workdirs.keep_data(tmp_path, 20, {'test': split(7, 'd')}) == []
+
+
+def test_a_run_that_is_older_than_this_goes_on(tmp_path):
+    assert workdirs.keep_data(tmp_path, 10, {'train': split(1, 'a')}) == []
+    assert not list(tmp_path.iterdir())
