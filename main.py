@@ -4,7 +4,6 @@ compiles ahead of time.
 python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=train
 """
 
-import pathlib
 import sys
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
@@ -17,6 +16,7 @@ from analysis import compile_ahead
 from choices import InputError, RunError
 from devices import processes, program_cache
 from experiments import validation
+from storage import files
 
 
 class Mode(NamedTuple):
@@ -112,6 +112,10 @@ def main(argv: list[str]) -> None:
                 mode.run(config, *given)
         except (InputError, RunError) as error:
             refuse(error)
+        except OSError as error:
+            if error.errno not in files.DISK_FAULTS:
+                raise
+            refuse(f'{error.filename or "a file"}: {files.reason(error)}')
 
 
 def arguments(mode: Mode) -> list[object]:
@@ -121,7 +125,10 @@ def arguments(mode: Mode) -> list[object]:
             refuse(f'--{name}: --mode={MODE.value} {WITHOUT[name]}')
         if flag.value is not None and name in NEEDLESS and name not in mode.needs + mode.takes:
             refuse(f'--{name}: --mode={MODE.value} {NEEDLESS[name]}')
-    paths = [pathlib.Path(OF_MODES[name].value).expanduser() for name in mode.needs]
+    try:
+        paths = [files.user_path(OF_MODES[name].value, f'--{name}') for name in mode.needs]
+    except InputError as error:
+        refuse(error)
     return [*paths, *(OF_MODES[name].value for name in mode.takes)]
 
 

@@ -5,6 +5,7 @@ A workdir holds `config.json`, `data.json`, `checkpoints/`, `logs/`, `samples/` 
 
 import dataclasses
 import pathlib
+import signal
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -29,7 +30,7 @@ from experiments.experiment import Data, Drawing, Experiment, Shown
 from published import exchange
 from reports import logs, pictures, plots, report
 from reports.logs import MetricsLog, ProgressLog
-from storage import fingerprints, workdirs
+from storage import files, fingerprints, workdirs
 from storage.checkpoints import Checkpoints, Policy
 from training import Metrics, Params, TrainState
 
@@ -53,6 +54,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     fields = config.training
     check_periods(fields)
+    processes.from_first(lambda: check_workdir(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     sharding.check_divides(mesh, 'training.batch_size', fields.batch_size)
     experiment = kinds.create(config, mesh)
@@ -72,7 +74,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         with ProgressLog(log, step, fields.num_steps, fields.log_every) as progress:
             while step < fields.num_steps and not stop.is_due(step):
                 before = time.perf_counter()
-                batches = next(stream)
+                batches = next_or_leave(stream, state, checkpoints)
                 waited = time.perf_counter() - before
                 state, metrics = run_steps(state, batches)
                 step += fields.steps_per_dispatch
@@ -83,7 +85,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
             progress.read()
             check_skipped(config, progress, checkpoints)
         if step < fields.num_steps:
-            leave(workdir, checkpoints, state)
+            leave(workdir, checkpoints, state, stop.signal)
     processes.on_first(show_training, workdir)
 
 
@@ -188,7 +190,11 @@ def check_skipped(config: ConfigDict, progress: ProgressLog, checkpoints: Checkp
     checkpoints.wait()
     last = max((known for known in checkpoints.steps() if known <= step - count), default='none')
     fields = workdirs.flatten(config.to_dict())
-    causes = [f'{name} = {fields[name]} is {fault}' for name, fault in FAULTS if name in fields]
+    causes = [
+        f'{name} = {fields[name]} is {fault}'
+        for name, fault, unless in FAULTS
+        if fields.get(name) not in (None, unless)
+    ]
     likely = f'likely causes: {", or ".join(causes)}; ' if causes else ''
     raise RunError(
         f'step {step}: loss or gradient were not finite {count} times in a row '
@@ -197,20 +203,46 @@ def check_skipped(config: ConfigDict, progress: ProgressLog, checkpoints: Checkp
     )
 
 
-# What makes losses that are not finite.
+# What makes losses that are not finite: fields, their faults, and the value that has none.
 FAULTS = (
-    ('optim.lr', 'too high'),
-    ('optim.warmup', 'too short'),
-    ('model.dtype', 'too coarse'),
+    ('optim.lr', 'too high', None),
+    ('optim.warmup', 'too short', None),
+    ('model.dtype', 'too coarse', 'float32'),
+    ('model.num_classes', 'not above every label of the data', 0),
 )
 
 
-def leave(workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState) -> NoReturn:
-    """Saves the state, and ends the program as SIGTERM would."""
+def leave(
+    workdir: pathlib.Path, checkpoints: Checkpoints, state: TrainState, received: signal.Signals
+) -> NoReturn:
+    """Saves the state, and ends the program as the signal would."""
     checkpoints.save(state)
     checkpoints.wait()
-    print(f'{workdir}: SIGTERM; step {state.step} is saved, and the same command goes on from it')
-    raise SystemExit(preemption.EXIT_STATUS)
+    print(f'{workdir}: {received.name}; {saved(state)}')
+    raise SystemExit(preemption.exit_status(received))
+
+
+def next_or_leave(
+    stream: Iterator[dict[str, jax.Array]], state: TrainState, checkpoints: Checkpoints
+) -> dict[str, jax.Array]:
+    """What comes next of a stream; if it cannot be read the state is saved, and a RunError says so.
+
+    Of several processes, which would have to save together, one alone may meet the fault: it ends
+    all of them.
+    """
+    try:
+        return next(stream)
+    except (InputError, OSError) as error:
+        if processes.place()[1] > 1 or not int(state.step):
+            raise
+        checkpoints.save(state)
+        checkpoints.wait()
+        raise RunError(f'{error}; {saved(state)}') from error
+
+
+def saved(state: TrainState) -> str:
+    """What is said of a state that was saved because training ends before its time."""
+    return f'step {state.step} is saved, and the same command goes on from it'
 
 
 def show_training(workdir: pathlib.Path) -> None:
@@ -238,6 +270,7 @@ def dispatches(
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Measures what config.eval asks for, of the checkpoints that it names."""
     check_range(config.eval)
+    processes.from_first(lambda: check_workdir(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     sharding.check_divides(mesh, 'eval.batch_size', config.eval.batch_size)
     experiment = kinds.create(config, mesh)
@@ -344,6 +377,7 @@ def check_range(fields: ConfigDict) -> None:
 
 def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Draws images from a checkpoint, to `samples/<step>_<name>.png` and `.npz`."""
+    processes.from_first(lambda: check_workdir(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     experiment = kinds.create(config, mesh)
     drawing = applications.create_drawing(config, experiment, mesh)
@@ -376,7 +410,8 @@ def write_shown(
 ) -> None:
     """A picture and arrays under one name, and the report that shows them."""
     pictures.save_png(stem.with_suffix('.png'), shown.sheet)
-    np.savez_compressed(stem.with_suffix('.npz'), **arrays)
+    with files.replacing(stem.with_suffix('.npz')) as draft:
+        np.savez_compressed(draft, **arrays)
     report.write(workdir)
 
 
@@ -385,6 +420,7 @@ def write_shown(
 
 def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Makes a workdir of a published checkpoint, as if this project had trained it so far."""
+    processes.from_first(lambda: check_workdir(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     state, what = exchange.read(path, kinds.create(config, mesh).init)
     processes.from_first(lambda: claim_new(workdir, config))
@@ -422,6 +458,18 @@ def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
 # Workdirs and their checkpoints
 
 
+def check_workdir(workdir: pathlib.Path) -> None:
+    """Raises InputError unless a workdir can be written to, and what it has can be read: to be
+    called before there is work to lose.
+    """
+    for directory in (workdir, *(workdir / name for name in DIRECTORIES)):
+        files.check_directory(directory, '--workdir')
+    report.check(workdir)
+
+
+DIRECTORIES = ('checkpoints', 'logs', 'samples', 'eval')  # of a workdir
+
+
 def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Writes the config to a workdir; InputError if another run has it."""
     workdirs.claim(workdir, config.to_dict(), base.is_fixed(config.experiment))
@@ -441,7 +489,8 @@ def _identified(data: Data) -> dict[str, Any]:
 
 def claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Claims a workdir; InputError if it has checkpoints."""
-    if (workdir / 'checkpoints').exists():
+    # An import that a full disk has ended leaves the directory.
+    if any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('*')):
         raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
     claim(workdir, config)
 

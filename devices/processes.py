@@ -19,7 +19,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from choices import InputError
+from choices import InputError, RunError
 
 Value = TypeVar('Value')
 
@@ -144,7 +144,8 @@ def talking() -> Iterator[None]:
 
 
 def from_first(make: Callable[[], Value]) -> Value:
-    """What `make()` gives in the first process, or the InputError that it raises there, in all.
+    """What `make()` gives in the first process, or the error that it raises there, in all: an
+    InputError or a RunError.
 
     The others do not call it.
     """
@@ -157,10 +158,10 @@ def from_first(make: Callable[[], Value]) -> Value:
     return value
 
 
-def _outcome(make: Callable) -> tuple[Any, InputError | None]:
+def _outcome(make: Callable) -> tuple[Any, InputError | RunError | None]:
     try:
         return make(), None
-    except InputError as error:
+    except (InputError, RunError) as error:
         return None, error
 
 

@@ -22,6 +22,7 @@ from devices import sharding
 from models import inception
 from published import torch_legacy, torch_zip
 from shapes import ImageShape, Pixels
+from storage import files
 
 Features = tuple[Float[Array, 'batch dim'], Float[Array, 'batch classes']]
 
@@ -97,7 +98,7 @@ def load_inception(path: str | None, image_shape: ImageShape) -> Network:
         # The Inception score is that of logits without their bias, as its first code had them.
         return found.features, found.logits_unbiased
 
-    params = read_inception(pathlib.Path(path).expanduser())
+    params = read_inception(files.user_path(path, 'eval.inception_weights'))
     return Network('inception', params, apply, inception.GRAPH, has_own_names=True)
 
 

@@ -1,7 +1,6 @@
 """Measured numbers as data: of what they are, by what, how well they are known, which way is
 better."""
 
-import json
 import math
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -57,11 +56,16 @@ def write(path: pathlib.Path, step: int, found: Iterable[Quantity]) -> None:
 def read(path: pathlib.Path) -> list[Quantity]:
     """What `write` wrote; of a file of before, which was a dictionary of numbers, their names alone
     are known.
+
+    Raises InputError if the file is damaged.
     """
-    content = json.loads(path.read_text())
-    if 'quantities' in content:
-        return [Quantity(**row) for row in content['quantities']]
-    return [Quantity(name, value) for name, value in content.items() if name != 'step']
+    content = workdirs.read_json(path)
+    try:
+        if 'quantities' in content:
+            return [Quantity(**row) for row in content['quantities']]
+        return [Quantity(name, value) for name, value in content.items() if name != 'step']
+    except TypeError as error:
+        raise InputError(f'{path} is damaged: {error}; --mode=eval writes it again') from error
 
 
 # For people

@@ -27,7 +27,7 @@ from experiments.reading import check_time
 from experiments.score_model import ScoreModel
 from reports import pictures
 from solvers.ode import ODESolver
-from storage import resumable
+from storage import files, resumable
 
 Load = Callable[[str], Images]
 
@@ -157,6 +157,10 @@ def create_quality(
 ) -> Quality:
     """What compares samples with data, by the networks of config.eval.quality."""
     fields = config.eval
+    cache_dir = workdir / 'features'
+    if fields.cache_dir:
+        cache_dir = files.user_path(fields.cache_dir, 'eval.cache_dir')
+    processes.from_first(lambda: files.check_directory(cache_dir, 'eval.cache_dir'))
     elsewhere = {'channels': 'data.channels', 'source': 'data.source'}
     if not fields.num_samples:
         elsewhere['num_samples'] = 'sampling.num_samples'
@@ -173,7 +177,7 @@ def create_quality(
             batch_size=fields.batch_size,
             max_features=fields.max_features,
             extrapolate=fields.extrapolate,
-            cache_dir=pathlib.Path(fields.cache_dir or workdir / 'features').expanduser(),
+            cache_dir=cache_dir,
             mesh=mesh,
         )
 
@@ -189,7 +193,9 @@ def _classifier(config: ConfigDict, model: ScoreModel) -> Network:
             'with --mode=train, as configs/ve/mnist_classifier.py is'
         )
     found, params = trained.load(
-        'eval.classifier_workdir', pathlib.Path(workdir).expanduser(), model.image_shape
+        'eval.classifier_workdir',
+        files.user_path(workdir, 'eval.classifier_workdir'),
+        model.image_shape,
     )
     centered = found.format.centered
     preprocessing = f'centered={centered} t_min={found.t_min} {found.network}'

@@ -76,7 +76,7 @@ def outline(init: Callable[[jax.Array], Params]) -> Outline:
 
 
 def fit(found: Flat, network: Outline, source: str) -> Params:
-    """`found` as the parameters of a network; raises InputError if they are not.
+    """`found` as the parameters of a network; raises InputError if they are not, or not finite.
 
     The message names the first misfits, in the order of the forward pass. Flax gave the scales and
     biases of GroupNorm the shape (1, 1, 1, channels) once, and (channels,) later; both fit.
@@ -97,7 +97,11 @@ def fit(found: Flat, network: Outline, source: str) -> Params:
     ]
     if problems:
         raise InputError(f'{source} does not fit the config: {"; ".join(problems)}')
-    arrays = {k: found[k].reshape(like.shape).astype(like.dtype) for k, like in expected.items()}
+    with np.errstate(over='ignore'):  # Told below.
+        arrays = {k: found[k].reshape(a.shape).astype(a.dtype) for k, a in expected.items()}
+    broken = next((name for name in named if not np.isfinite(arrays[name]).all()), None)
+    if broken:
+        raise InputError(f'{source}: {broken} has numbers that are not finite')
     return unflatten_dict(arrays, sep='/')
 
 
@@ -133,6 +137,7 @@ def read(path: pathlib.Path, parts: list[str]) -> Checkpoint:
         raise InputError(f'--checkpoint: {path}: there is no such file')
     with path.open('rb') as file:
         head = file.read(16)
+    torch_zip.check_whole(path)
     if torch_zip.is_torch_zip(path):
         return _from_torch(torch_zip.load(path), parts, path)
     if head.startswith(b'PK'):
@@ -152,12 +157,20 @@ def write(path: pathlib.Path, step: int, params: Params, ema_params: Params) -> 
         flat = flatten_dict(jax.device_get(tree), sep='/')
         arrays |= {f'{prefix}/{name}': np.asarray(value) for name, value in flat.items()}
     with files.replacing(path) as draft:
-        write_arrays(draft, arrays)
+        try:
+            write_arrays(draft, arrays)
+        except safetensors.SafetensorError as error:
+            raise OSError(str(error)) from error  # As numpy says that the disk is full.
 
 
 def check_writable(path: pathlib.Path) -> None:
-    """Raises InputError unless `write` knows the format that a file's name asks for."""
+    """Raises InputError unless `write` knows the format that a file's name asks for, and the file
+    can be written.
+    """
     choose(WRITERS, path.suffix, '--checkpoint')
+    if path.is_dir():
+        raise InputError(f'--checkpoint: {path} is a directory, and a file is needed')
+    files.check_directory(path.parent, '--checkpoint')
 
 
 WRITERS = {
@@ -215,14 +228,16 @@ def _from_flax(state: dict, path: pathlib.Path) -> Checkpoint:
             step=_count(state['step']),
             params=params,
             ema_params=_flatten(state['params_ema']),
-            moments=_flax_moments(state['optimizer']['state'], params),
+            moments=_flax_moments(state['optimizer'].get('state'), params),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _lacks(path, error) from error
 
 
 def _flax_moments(state, params):
-    """None if the optimiser was not Adam."""
+    """None if the optimiser was not Adam, or has been taken out of the file."""
+    if not state:
+        return None
     averages = _flatten(state['param_states'])
     if averages.keys() != {f'{name}/{kind}' for name in params for kind in FLAX_ADAM}:
         return None
@@ -249,17 +264,19 @@ def _from_torch(saved: dict, parts: list[str], path: pathlib.Path) -> Checkpoint
             params=torch_names.renamed(model, parts),
             # What is not trained is not averaged.
             ema_params=torch_names.renamed(model | averages, parts),
-            moments=_torch_moments(saved['optimizer'], model, parts),
+            moments=_torch_moments(saved.get('optimizer'), model, parts),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise _lacks(path, error) from error
 
 
 def _torch_moments(optimizer, model, parts):
-    """None before the first update. Parameters that are not trained have moments of zero."""
-    states = optimizer['state']
-    if not states:
+    """None before the first update, or if the optimiser has been taken out of the file. Parameters
+    that are not trained have moments of zero.
+    """
+    if not optimizer or not optimizer.get('state'):
         return None
+    states = optimizer['state']
     names = dict(zip(optimizer['param_groups'][0]['params'], model, strict=True))
     zeros = {name: np.zeros_like(value) for name, value in model.items()}
 

@@ -5,12 +5,16 @@ which the forward pass calls them: number i is the i-th part that our network ca
 modules the names are those of flax. The RefineNets (NCSNv2, NCSN) have names of their own.
 """
 
+import collections
 import re
 
 import numpy as np
 
 Flat = dict[str, np.ndarray]
 
+# What DataParallel puts before names, once for each time, and torch.compile before those of what it
+# has compiled: the network, or a part.
+WRAPPERS = re.compile(r'^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.')
 BUFFERS = ('sigmas',)  # saved, and computed from the config by us
 INNER_NAMES = {'Conv': 'Conv_0'}  # `Combine` has the one submodule that PyTorch does not number
 
@@ -25,8 +29,14 @@ NORM = ['normalizer']
 
 
 def parameters(state: Flat) -> Flat:
-    """The parameters in a state, in its order: names without 'module.', and no buffers."""
-    names = {name: name.removeprefix('module.') for name in state}
+    """The parameters in a state, in its order: names without what wrappers add, and no buffers.
+
+    Raises ValueError for two that have one name without it.
+    """
+    names = {name: WRAPPERS.sub('', name) for name in state}
+    counts = collections.Counter(names.values())
+    if twice := next((name for name in names if counts[names[name]] > 1), None):
+        raise ValueError(f'{twice}: {names[twice]} is there twice')
     return {ours: state[name] for name, ours in names.items() if ours not in BUFFERS}
 
 

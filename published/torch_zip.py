@@ -35,6 +35,7 @@ DTYPES = {
     'LongStorage': np.int64,
     'ShortStorage': np.int16,
 }
+MEMBER_HEADER = 30  # bytes before the name, whose length is in bytes 26 and 27
 # What the loader raises for bytes that are no pickle, or one that misuses what it may name.
 BROKEN = (
     pickle.UnpicklingError,
@@ -49,6 +50,21 @@ BROKEN = (
     TypeError,
     ValueError,
 )
+
+
+def check_whole(path: pathlib.Path) -> None:
+    """Raises InputError for a zip file, PyTorch's or numpy's, that is cut short.
+
+    The directory of a zip file is its end; each member begins with a header of its own.
+    """
+    with path.open('rb') as file:
+        head = file.read(MEMBER_HEADER + 2**16)
+    if not head.startswith(b'PK\3\4') or zipfile.is_zipfile(path):
+        return
+    name = head[MEMBER_HEADER : MEMBER_HEADER + int.from_bytes(head[26:28], 'little')]
+    kind = 'an .npz file' if name.endswith(b'.npy') else 'a PyTorch zip file'
+    size = path.stat().st_size
+    raise InputError(f'{path}: {kind} that is cut short, after {size:,} bytes; copy it again')
 
 
 def is_torch_zip(path: pathlib.Path) -> bool:

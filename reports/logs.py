@@ -3,6 +3,7 @@
 On disk are TensorBoard files, and `metrics.jsonl` with one JSON object a line.
 """
 
+import contextlib
 import json
 import pathlib
 import time
@@ -11,8 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array
-from tensorboardX import SummaryWriter
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from choices import InputError, RunError
 from devices import processes
 from storage import files
 
@@ -34,31 +38,39 @@ class MetricsLog:
     first. None: they are kept nowhere.
 
     A run that was killed has logged steps that its last checkpoint does not know; it will log them
-    again.
+    again. Raises RunError if a file cannot be written.
     """
 
     def __init__(self, directory: pathlib.Path | None, start_step: int):
-        self._writer = None
+        self._events = None
         if directory is None:
             return
-        directory.mkdir(parents=True, exist_ok=True)
         self._path = directory / 'metrics.jsonl'
         _write_lines(self._path, [row for row in read(self._path) if row['step'] <= start_step])
-        self._writer = SummaryWriter(str(directory), purge_step=start_step + 1)
+        with files.writing(directory):
+            # Not tensorboardX's SummaryWriter: its thread writes later, and tells nobody of errors.
+            self._events = EventsWriter(str(directory / 'events'))
+            begins = SessionLog(status=SessionLog.START)  # Later steps of files before are void.
+            self._events.write_event(Event(step=start_step + 1, session_log=begins))
+            self._events.flush()
 
     def write(self, step: int, scalars: Mapping[str, float]) -> None:
         """One line of scalars at a step."""
-        if self._writer is None:
+        if self._events is None:
             return
-        with self._path.open('a') as file:
-            file.write(json.dumps({'step': step, **scalars}) + '\n')
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, step)
+        with files.writing(self._path):
+            with self._path.open('a') as file:
+                file.write(json.dumps({'step': step, **scalars}) + '\n')
+            for name, value in scalars.items():
+                of_name = summary.scalar(name, value)
+                self._events.write_event(Event(wall_time=time.time(), step=step, summary=of_name))
+            self._events.flush()
 
     def close(self) -> None:
         """Completes the TensorBoard file."""
-        if self._writer is not None:
-            self._writer.close()
+        if self._events is not None:
+            with files.writing(self._path.parent):
+                self._events.close()
 
 
 class ProgressLog:
@@ -82,10 +94,12 @@ class ProgressLog:
     def __enter__(self) -> 'ProgressLog':
         return self
 
-    def __exit__(self, *_) -> None:
-        self.read()
+    def __exit__(self, kind: type | None, *_) -> None:
+        # Of two errors the first one is the cause.
+        with contextlib.suppress(RunError) if kind else contextlib.nullcontext():
+            self.read()
+            self._log.close()
         self._bar.close()
-        self._log.close()
 
     def add(self, step: int, scalars: Scalars, waited: float) -> None:
         """The metrics of the dispatch that ended at `step`; its data were `waited` seconds late."""
@@ -134,11 +148,31 @@ class ProgressLog:
 
 
 def read(path: pathlib.Path) -> list[dict]:
-    """The rows of a metrics file; a last line that was cut off by a crash is left out."""
+    """The rows of a metrics file; a last line that was cut off by a crash is left out.
+
+    Raises InputError for a line that is no row.
+    """
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith('\n')]
+    try:
+        *lines, _ = path.read_bytes().split(b'\n')
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {files.reason(error)}') from error
+    return [_row(line, f'{path}: line {i}') for i, line in enumerate(lines, 1)]
+
+
+def _row(line: bytes, place: str) -> dict:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    is_row = isinstance(row, dict) and 'step' in row
+    if not is_row or not all(isinstance(value, int | float) for value in row.values()):
+        raise InputError(
+            f'{place} is damaged: {line.decode(errors="replace")!r:.60}; a JSON object with a step '
+            'and numbers needed; delete the line'
+        )
+    return row
 
 
 def _write_lines(path: pathlib.Path, rows: list[dict]) -> None:

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from storage import files
+
 
 def grid(images: UInt8[np.ndarray, 'n h w c'], columns: int | None = None) -> np.ndarray:
     """One image with all of them, row by row, in a square of nearly as many rows as columns."""
@@ -24,5 +26,5 @@ def save_png(path: pathlib.Path, image: UInt8[np.ndarray, 'h w c'], min_side: in
     """Writes an image, each pixel enlarged until the shorter side has about `min_side`."""
     factor = max(1, round(min_side / min(image.shape[:2])))
     pixels = image.repeat(factor, 0).repeat(factor, 1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(path)
+    with files.replacing(path) as draft:
+        Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(draft)

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from storage import files
+
 INK, ACCENT, SECOND = '#333f48', '#1f6f8b', '#c8553d'
 STYLE = {
     'svg.fonttype': 'none',
@@ -64,7 +66,8 @@ def over_checkpoints(steps: Sequence[int], values: Sequence[float], label: str) 
 
 def save(figure: Any, path: pathlib.Path) -> None:
     """As a PNG."""
-    figure.savefig(path, dpi=150)
+    with files.replacing(path) as draft:
+        figure.savefig(draft, dpi=150)
 
 
 def svg(figure: Any) -> str:

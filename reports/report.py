@@ -19,7 +19,7 @@ import numpy as np
 from evaluation import quantities
 from evaluation.quantities import Quantity
 from reports import logs, plots
-from storage import files, workdirs
+from storage import files, resumable, workdirs
 
 NAME = 'report.html'
 STRIP_LENGTH = 4  # grids of samples over training
@@ -71,15 +71,22 @@ summary { cursor: pointer; color: var(--accent) }
 
 def write(workdir: pathlib.Path) -> pathlib.Path:
     """Replaces the report of a workdir; its path."""
-    path = workdir / NAME
+    path, text = workdir / NAME, page(workdir)
     with files.replacing(path) as draft:
-        draft.write_text(page(workdir), encoding='utf-8')
+        draft.write_text(text, encoding='utf-8')
     return path
+
+
+def check(workdir: pathlib.Path) -> None:
+    """Raises InputError for the first file of a workdir that is damaged."""
+    workdirs.read_config(workdir)
+    logs.read(workdir / 'logs' / 'metrics.jsonl')
+    evaluations(workdir)
 
 
 def page(workdir: pathlib.Path) -> str:
     """The whole document."""
-    config = json.loads((workdir / 'config.json').read_text())
+    config = workdirs.read_config(workdir) or {}
     found = evaluations(workdir)
     step = max(found, default=None)
     newest = found.get(step, [])
@@ -122,6 +129,8 @@ def evaluations(workdir: pathlib.Path) -> dict[int, list[Quantity]]:
     """Numbers and rates of the steps that were evaluated."""
     found = {}
     for path in sorted((workdir / 'eval').glob('*/metrics.json')):
+        if not path.parent.name.isdecimal():
+            continue  # A copy that somebody has put aside.
         paths = path, path.with_name('rates.json')
         found[int(path.parent.name)] = [
             quantity for path in paths if path.exists() for quantity in quantities.read(path)
@@ -236,11 +245,10 @@ EXHIBITS = (
 
 def likelihood(directory: pathlib.Path, newest: list[Quantity]) -> str:
     """How bits/dim are distributed over images, and where the standard error comes from."""
-    path = directory / 'bits_per_dim.npz'
-    if not path.exists():
+    arrays = resumable.load(directory / 'bits_per_dim.npz')
+    if arrays is None:
         return ''
-    with np.load(path) as file:
-        values = file['bits_per_dim']
+    values = arrays['bits_per_dim']
     lines = [
         [quantity.name.replace('_', ' '), value(quantity)]
         for quantity in newest

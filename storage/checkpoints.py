@@ -23,7 +23,7 @@ from jaxtyping import PyTree
 
 from choices import InputError, RunError
 from devices import processes
-from storage import fingerprints
+from storage import files, fingerprints
 from training import EMA, TrainState
 
 LOSS = 'loss'  # name of a checkpoint's loss in orbax's metadata of it
@@ -76,9 +76,10 @@ class Checkpoints:
         self._changes = policy is not None
         self._known_losses: dict[int, float | None] = {}
         self._quiet = contextlib.ExitStack()
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
-        )
+        with files.writing(directory):
+            self._manager = ocp.CheckpointManager(
+                directory.absolute(), options=options, item_handlers=ocp.StandardCheckpointHandler()
+            )
 
     def __enter__(self) -> 'Checkpoints':
         self._quiet.enter_context(_quiet_threads())

@@ -19,7 +19,6 @@ def claim(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) 
     """
     if (workdir / 'config.json').exists():
         check_same_run(workdir, config, is_fixed)
-    workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / 'config.json', config)
 
 
@@ -41,9 +40,18 @@ def check_same_run(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str]
 
 
 def read_config(workdir: pathlib.Path) -> dict | None:
-    """The config that a workdir was trained with; None if there is none."""
+    """The config that a workdir was trained with; None if there is none.
+
+    Raises InputError if the file is cut short, or is something else.
+    """
     path = workdir / 'config.json'
-    return json.loads(path.read_text()) if path.exists() else None
+    try:
+        return read_json(path) if path.exists() else None
+    except InputError as error:
+        raise InputError(
+            f'{error}; put a copy of it back, or delete it, and --mode=train with the fields of '
+            'the run writes it again'
+        ) from error
 
 
 # The data of a run
@@ -75,6 +83,19 @@ def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:
         nested = isinstance(value, dict)
         flat |= flatten(value, f'{prefix}{name}.') if nested else {prefix + name: value}
     return flat
+
+
+def read_json(path: pathlib.Path) -> dict:
+    """The dictionary in a file; raises InputError if there is none."""
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f'{path} cannot be read: {files.reason(error)}') from error
+    except ValueError as error:  # No JSON, or no text.
+        raise InputError(f'{path} is cut short or damaged: {error}') from error
+    if not isinstance(content, dict):
+        raise InputError(f'{path} is damaged: it holds {content!r:.40}, and no JSON object')
+    return content
 
 
 def write_json(path: pathlib.Path, content: dict) -> None:

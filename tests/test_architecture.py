@@ -29,7 +29,7 @@ HOUSE = (
 # Those that have to do with files, with clocks, and with what is told while they run.
 OUTSIDE = {
     ('os', 'pathlib', 'shutil', 'tempfile', 'io'): {
-        *('main', 'run_lib', 'applications', 'analysis', 'experiments', 'reports', 'evaluation'),
+        *('run_lib', 'analysis', 'experiments', 'reports', 'evaluation'),
         *('configs', 'published', 'datasets', 'storage', 'devices'),
     },
     ('time', 'datetime'): {'run_lib', 'reports', 'evaluation'},

@@ -1,16 +1,26 @@
 """What ends a run before its time, and what is there afterwards."""
 
+import errno
+import itertools
+import os
+import pty
 import re
 import resource
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
+import run_lib
 from benchmarks import equivalence, launches
-from devices import preemption
+from datasets import batching, loading, sources
+from reports import logs
+from storage import files
+from tests import tiny_config
 from tests.support import program
 
 CONFIG = '--config=tests/tiny_config.py'
@@ -51,7 +61,7 @@ def test_sigterm_saves_the_present_step_and_the_same_command_goes_on_from_it(tmp
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate()
-    assert process.returncode == preemption.EXIT_STATUS == 143
+    assert process.returncode == 143
     step = int(re.search(r'SIGTERM; step (\d+) is saved, and the same command', said)[1])
     assert 0 < step < 200
     assert [path.name for path in (workdir / 'checkpoints').iterdir()] == [str(step)]
@@ -59,6 +69,37 @@ def test_sigterm_saves_the_present_step_and_the_same_command_goes_on_from_it(tmp
     said = program.succeed(*whole, f'--workdir={workdir}')
     assert f'step {step} of 200' in said
     assert_state(workdir, 200, program.arrays(tmp_path / 'undisturbed', 200))
+
+
+IN_A_TERMINAL = (
+    'import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); '
+    'os.execv(sys.argv[1], sys.argv[1:])'
+)
+
+
+@pytest.mark.slow
+def test_a_terminal_that_closes_costs_nothing_that_was_done(tmp_path):
+    """The kernel sends SIGHUP, and what is written to the terminal from then on is an error."""
+    terminal, stream = pty.openpty()
+    flags = *SHORT[:1], '--mode=train', f'--workdir={tmp_path}', '--config.training.num_steps=20000'
+    periods = [f'--config.training.{name}_every=0' for name in ('sample', 'eval', 'checkpoint')]
+    process = subprocess.Popen(
+        [sys.executable, '-c', IN_A_TERMINAL, *program.command(*flags, *periods)],
+        cwd=program.ROOT,
+        stdin=stream,
+        stdout=stream,
+        stderr=stream,
+        start_new_session=True,
+    )
+    os.close(stream)
+    metrics = tmp_path / 'logs' / 'metrics.jsonl'
+    while not (metrics.exists() and metrics.read_text()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.close(terminal)
+    assert process.wait(120) == 129
+    (checkpoint,) = (tmp_path / 'checkpoints').iterdir()
+    assert 0 < int(checkpoint.name) < 20000
 
 
 @pytest.mark.slow
@@ -74,7 +115,7 @@ def test_of_two_processes_both_stop_after_the_same_step_if_one_is_told_to(tmp_pa
     second.send_signal(signal.SIGTERM)
     for process in (first, second):
         process.communicate(timeout=120)
-        assert process.returncode == preemption.EXIT_STATUS
+        assert process.returncode == 143
     assert all(path.name.isdecimal() for path in (tmp_path / 'checkpoints').iterdir())
 
 
@@ -124,6 +165,58 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(damaged, fina
     assert_state(damaged, 20, final)
 
 
+# Data that cannot be read
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Images as a large folder has them: they are decoded when they are read, and not before."""
+    monkeypatch.setattr(sources, 'VERIFY_BYTES', 0)
+    (tmp_path / 'images').mkdir()
+    for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (200, 8, 8), np.uint8)):
+        Image.fromarray(pixels).save(tmp_path / 'images' / f'{i:03d}.png')
+    return tmp_path / 'images'
+
+
+def test_an_image_that_is_broken_costs_nothing_that_was_done(folder, tmp_path):
+    """Neither checkpoint nor evaluation is due before the last step, and the file is mended."""
+    flags = (
+        *(*SHORT, '--mode=train', f'--config.data.source=folder:{folder}'),
+        *(f'--config.training.{name}_every=20' for name in ('eval', 'checkpoint')),
+    )
+    # The order of the images is that of another run; 8 are in a batch.
+    images = loading.load(f'folder:{folder}', 'train', (8, 8), 1)
+    stream = batching.stream(images, 8, tiny_config.get_config().seed)
+    last = batching.batch_at(stream, 15)['image'][0, :, :, 0]
+    (path,) = (path for path in folder.iterdir() if (np.array(Image.open(path)) == last).all())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:50] + bytes(8) + whole[58:])
+
+    refused = program.refusal(*flags, f'--workdir={tmp_path / "run"}')
+    said = rf'error: .*{path.name} .*; step (\d+) is saved, and the same command goes on from it'
+    step = int(re.fullmatch(said, refused)[1])
+    assert step == 14  # The dispatch of steps 15 and 16 lacks its data.
+    assert [path.name for path in (tmp_path / 'run' / 'checkpoints').iterdir()] == ['14']
+    path.write_bytes(whole)
+    program.call(*flags, f'--workdir={tmp_path / "run"}')
+    program.call(*flags, f'--workdir={tmp_path / "undisturbed"}')
+    assert_state(tmp_path / 'run', 20, program.arrays(tmp_path / 'undisturbed', 20))
+
+
+def test_an_image_that_is_broken_at_the_first_step_leaves_no_checkpoint(folder, tmp_path):
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes()[:50] + bytes(8) + path.read_bytes()[58:])
+    refused = program.refusal(
+        *SHORT,
+        '--mode=train',
+        f'--config.data.source=folder:{folder}',
+        f'--workdir={tmp_path / "a"}',
+    )
+    assert 'is not an image that can be decoded' in refused
+    assert 'is saved' not in refused
+    assert not list(tmp_path.glob('a/checkpoints/*'))
+
+
 # A full disk
 
 
@@ -138,6 +231,64 @@ def test_a_full_disk_ends_training_in_one_line(tmp_path):
     assert (
         'a checkpoint could not be saved (File too large); those of steps [] are whole' in refused
     )
+
+
+@pytest.mark.parametrize('room_for', [0, 1, 2])
+def test_a_disk_too_full_for_the_log_ends_training_in_one_line(
+    room_for, tmp_path, monkeypatch, capfd
+):
+    """The first row of the TensorBoard file is that of the start."""
+    flush, calls = logs.EventsWriter.flush, itertools.count()
+
+    def flush_if_there_is_room(events):
+        if next(calls) >= room_for:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return flush(events)
+
+    monkeypatch.setattr(logs.EventsWriter, 'flush', flush_if_there_is_room)
+    refused = program.refusal(*SHORT, '--mode=train', f'--workdir={tmp_path}')
+    assert re.match(r'error: \S+/logs\S* cannot be written: No space left on device; what', refused)
+    assert 'Traceback' not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize('mode', ['train', 'eval', 'sample'])
+def test_a_workdir_that_cannot_be_written_to_is_refused_before_there_is_work_to_lose(
+    mode, workdir, monkeypatch
+):
+    def refuse(**_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(files.tempfile, 'TemporaryFile', refuse)
+    monkeypatch.setattr(run_lib.kinds, 'create', None)
+    refused = program.refusal(*SHORT, f'--mode={mode}', f'--workdir={workdir}')
+    assert refused == (
+        f'error: --workdir: nothing can be written to {workdir}: Read-only file system'
+    )
+
+
+def test_an_import_that_a_full_disk_has_ended_is_done_by_the_same_command(tmp_path):
+    """No file may have more than 30,000 bytes at first."""
+    flags = (
+        *('--config=tests/published_config.py', '--mode=import', f'--workdir={tmp_path}'),
+        '--checkpoint=tests/data/published_ncsnpp_ve.pth',
+    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, limits[1]))
+    try:
+        assert 'a checkpoint could not be saved (File too large)' in program.refusal(*flags)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    program.call(*flags)
+    assert 'has checkpoints already' in program.refusal(*flags)
+
+
+def test_what_no_other_part_says_of_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/tmp/anything')
+
+    monkeypatch.setattr(run_lib.kinds, 'create', refuse)
+    refused = program.refusal(*SHORT, '--mode=train', f'--workdir={tmp_path}')
+    assert refused == 'error: /tmp/anything: No space left on device'
 
 
 # Numbers that are not finite

@@ -1,14 +1,17 @@
 """Which checkpoints are evaluated, and that an interruption does not change the numbers."""
 
+import types
+
 import numpy as np
 import pytest
 from PIL import Image
 
 import run_lib
-from choices import InputError
+from choices import InputError, RunError
 from evaluation import quantities
+from reports.logs import Skipped
 from storage import resumable
-from tests import tiny_classifier, tiny_config
+from tests import tiny_classes, tiny_classifier, tiny_config
 from tests.support import random_run
 
 
@@ -26,6 +29,26 @@ def numbers(workdir):
     for path in (workdir / 'eval').glob('*/metrics.json'):
         found[int(path.parent.name)] = {q.label: q for q in quantities.read(path)}
     return found
+
+
+# Updates that are skipped
+
+
+@pytest.mark.parametrize(
+    ('config', 'named'), [(tiny_config, False), (tiny_classes, True), (tiny_classifier, True)]
+)
+def test_labels_are_a_likely_cause_of_what_is_not_finite_where_there_are_classes(
+    config, named, tmp_path
+):
+    fields = config.get_config()
+    progress = types.SimpleNamespace(most_skipped=Skipped(8, fields.training.max_skipped))
+    with (
+        run_lib.open_checkpoints(fields, tmp_path) as checkpoints,
+        pytest.raises(RunError, match='likely causes: optim.lr = .* is too high') as raised,
+    ):
+        run_lib.check_skipped(fields, progress, checkpoints)
+    cause = f'model.num_classes = {fields.model.get("num_classes")} is not above every label'
+    assert (cause in str(raised.value)) == named
 
 
 # Interruptions

@@ -3,9 +3,6 @@
 Images of a class, or images that have the measurements of a user's own.
 """
 
-import os
-import pathlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,6 +22,7 @@ from experiments.score_model import ScoreModel
 from guidance.measurements import Measurement
 from reports import pictures
 from shapes import HostPixels, ImageShape
+from storage import files
 from training import Params
 
 # The number of the key of noise in measurements; those of images count from 0.
@@ -43,7 +41,7 @@ def class_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
     """Images of classes; a picture of them, and their accuracy if there is a classifier."""
     classifier, params = None, None
     if config.task.classifier is not None:
-        path = pathlib.Path(config.task.classifier).expanduser()
+        path = files.user_path(config.task.classifier, 'task.classifier')
         classifier, params = trained.load(
             'task.classifier', path, model.image_shape, model.format.centered
         )
@@ -128,7 +126,7 @@ def load_array(config: ConfigDict) -> np.ndarray | None:
 def load_numbers(field: str, path: str) -> np.ndarray:
     """An array of an .npy file."""
     try:
-        return np.load(os.path.expanduser(path), allow_pickle=False)
+        return np.load(files.user_path(path, field), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f'{field}: {path} is no .npy file of numbers ({error})') from error
 

@@ -297,3 +297,53 @@ def test_a_checkpoint_without_adam_starts_with_a_fresh_optimizer(outline, tmp_pa
 def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match='--checkpoint: .*: there is no such file'):
         formats.read(tmp_path / 'nothing', [])
+
+
+# Files from elsewhere that are nearly as published
+
+
+@pytest.mark.parametrize('share', [0.01, 0.5, 0.99])
+@pytest.mark.parametrize(
+    ('name', 'said'), [('a.pth', 'a PyTorch zip file'), ('a.npz', 'an .npz file')]
+)
+def test_a_zip_file_that_is_cut_short_is_called_so(name, said, share, tmp_path):
+    path = tmp_path / name
+    content = TORCH.read_bytes()
+    if name == 'a.npz':
+        formats.write(path, 1, {'a': np.ones(1000)}, {'a': np.ones(1000)})
+        content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(InputError, match=rf'{name}: {said} that is cut short, after [\d,]+ bytes'):
+        formats.read(path, [])
+
+
+@pytest.mark.parametrize('left', [None, {}, {'state': {}}, {'param_groups': []}], ids=str)
+def test_a_pytorch_file_whose_optimiser_was_taken_out_starts_with_a_fresh_one(left, tmp_path):
+    model, ours = torch_model(SMALL), small(SMALL)
+    checkpoint = torch_checkpoint(model)
+    del checkpoint['optimizer']
+    if left is not None:
+        checkpoint['optimizer'] = left
+    torch_writer.write(tmp_path / 'a.pth', checkpoint)
+    found = formats.read(tmp_path / 'a.pth', ours.parts)
+    assert (found.step, found.moments) == (7, None)
+    formats.fit(found.params, ours, 'a.pth')
+
+
+def test_a_flax_file_whose_optimiser_has_no_state_starts_with_a_fresh_one(outline, tmp_path):
+    state = serialization.msgpack_restore(FLAX.read_bytes())
+    del state['optimizer']['state']
+    (tmp_path / 'a').write_bytes(serialization.msgpack_serialize(state))
+    found = formats.read(tmp_path / 'a', outline.parts)
+    assert (found.step, found.moments) == (600_000, None)
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, 1e300])
+def test_the_first_array_that_is_not_finite_is_named(value, outline):
+    """Of float64 also what is infinite as float32. The first is that of the forward pass."""
+    flat = formats.read(FLAX, outline.parts).params
+    for name in ('Conv_1/kernel', 'Conv_0/bias'):
+        flat[name] = flat[name].astype(np.float64)
+        flat[name].flat[-1] = value
+    with pytest.raises(InputError, match='^params of FILE: Conv_0/bias has numbers that are not'):
+        formats.fit(flat, outline, 'params of FILE')

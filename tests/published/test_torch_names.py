@@ -97,3 +97,24 @@ def test_the_stages_of_the_deepest_network_are_in_the_order_of_the_forward_pass(
 def test_what_has_no_place_keeps_its_name(name):
     model = {**recorded('model_ncsn_torch'), name: np.zeros((1, 1, 1, 1))}
     assert name in torch_names.renamed(model, NCSN)
+
+
+@pytest.mark.parametrize(
+    'name',
+    [
+        'all_modules.3.Conv_0.weight',
+        'module.all_modules.3.Conv_0.weight',
+        'module.module.all_modules.3.Conv_0.weight',
+        '_orig_mod.all_modules.3.Conv_0.weight',
+        '_orig_mod.module.all_modules.3.Conv_0.weight',
+        'module._orig_mod.all_modules.3._orig_mod.Conv_0.weight',
+    ],
+)
+def test_what_wrappers_add_to_names_is_taken_away(name):
+    given = {name: np.ones(1), f'{name.partition("all_modules")[0]}sigmas': np.ones(1)}
+    assert list(torch_names.parameters(given)) == ['all_modules.3.Conv_0.weight']
+
+
+def test_a_name_that_is_there_with_and_without_its_wrapper_is_refused():
+    with pytest.raises(ValueError, match=r'a\.b is there twice'):
+        torch_names.parameters({'module.a.b': np.ones(1), 'a.b': np.zeros(1)})

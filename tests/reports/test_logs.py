@@ -1,9 +1,14 @@
 """Scalars on disk."""
 
+import io
+import struct
 import time
 
 import jax.numpy as jnp
+import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from choices import InputError, RunError
 from reports import logs, plots
 
 
@@ -86,3 +91,90 @@ def test_skipped_updates_are_counted_and_not_averaged(tmp_path):
     assert progress.most_skipped == (8, 4)
     rows = logs.read(tmp_path / 'metrics.jsonl')
     assert [(row.get('loss'), row['skipped']) for row in rows] == [(2.0, 2), (None, 4)]
+
+
+# Disks and damage
+
+
+def log_three_steps(log):
+    with logs.ProgressLog(log, 0, 4, log_every=1) as progress:
+        for step in (1, 2, 3):
+            progress.add(step, {'loss': jnp.zeros(1)}, waited=0.0)
+
+
+def fail_after_a_step(log):
+    """For a reason of its own, with a row that is still to be written."""
+    with logs.ProgressLog(log, 0, 4, log_every=1) as progress:
+        progress.add(1, {'loss': jnp.zeros(1)}, waited=0.0)
+        raise KeyError('the cause')
+
+
+def full_disk():
+    return io.BufferedWriter(io.FileIO('/dev/full', 'w'))
+
+
+def fill_metrics(log, tmp_path, monkeypatch):
+    (tmp_path / 'metrics.jsonl').unlink()
+    (tmp_path / 'metrics.jsonl').symlink_to('/dev/full')
+
+
+def fill_events(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(log._events._py_recordio_writer, '_writer', full_disk())
+
+
+@pytest.mark.parametrize('fill', [fill_metrics, fill_events])
+def test_a_full_disk_is_what_ends_a_log_and_closing_it_says_nothing_else(
+    fill, tmp_path, monkeypatch
+):
+    log = logs.MetricsLog(tmp_path, 0)
+    fill(log, tmp_path, monkeypatch)
+    with pytest.raises(RunError, match='cannot be written: No space left on device') as raised:
+        log_three_steps(log)
+    assert isinstance(raised.value.__cause__, OSError)
+    assert raised.value.__context__ is raised.value.__cause__
+
+
+def test_the_cause_is_told_if_the_disk_is_full_as_well(tmp_path, monkeypatch):
+    log = logs.MetricsLog(tmp_path, 0)
+    fill_events(log, tmp_path, monkeypatch)
+    with pytest.raises(KeyError, match='the cause'):
+        fail_after_a_step(log)
+
+
+@pytest.mark.parametrize(
+    ('line', 'shown'),
+    [
+        (b'garbage', 'garbage'),
+        (b'', "''"),
+        (b'\x00\xff\x00', "'"),
+        (b'[1]', r'\[1\]'),
+        (b'{"loss": 1.0}', 'loss'),
+        (b'{"step": 2, "loss": "low"}', 'low'),
+        (b'{"step": 2, "lo', 'lo'),
+    ],
+)
+def test_a_line_that_is_no_row_is_named(line, shown, tmp_path):
+    path = tmp_path / 'metrics.jsonl'
+    path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
+    with pytest.raises(InputError, match=f'metrics.jsonl: line 2 is damaged: .*{shown}.*; delete'):
+        logs.read(path)
+
+
+def test_tensorboard_reads_the_scalars_and_where_a_run_went_on(tmp_path):
+    log = logs.MetricsLog(tmp_path, 4)
+    log.write(6, {'loss': 0.5})
+    (path,) = tmp_path.glob('events.*')
+    events = [Event.FromString(record) for record in records(path.read_bytes())]
+    assert events[0].file_version == 'brain.Event:2'
+    assert (events[1].step, events[1].session_log.status) == (5, SessionLog.START)
+    (value,) = events[2].summary.value
+    assert (events[2].step, value.tag, value.simple_value) == (6, 'loss', 0.5)
+    assert events[2].wall_time == pytest.approx(time.time(), abs=60)
+
+
+def records(content):
+    """The records of a TFRecord file: length, its checksum, bytes, their checksum."""
+    while content:
+        (length,) = struct.unpack('<Q', content[:8])
+        yield content[12 : 12 + length]
+        content = content[12 + length + 4 :]
