@@ -28,11 +28,14 @@ from parameterization import Process
 from sde_lib import Number
 from shapes import Counts, ImageKeys, OneKey, PerImage, State
 from solvers import ode
+from solvers.endings import Ending
 from solvers.ode import ODESolver
 
 
 class LogProb(NamedTuple):
     """Log-density in nats, its standard error over probes, the latent code x(T), evaluations.
+
+    Of images whose `ending` is not done nothing else is known.
 
     The standard error is nan for one probe, and 0 for the exact divergence. `by_probe` are the
     log-densities of which `log_prob` is the mean: one for each probe, or the exact one.
@@ -43,6 +46,7 @@ class LogProb(NamedTuple):
     latent: State
     nfe: Counts
     by_probe: Float[Array, 'batch probes']
+    ending: Ending
 
 
 def log_prob(
@@ -76,7 +80,7 @@ def log_prob(
 
     num_estimates = 1 if divergence == 'exact' else num_probes
     state = x, jnp.zeros((x.shape[0], num_estimates))
-    (latent, gained), nfe = solver.solve(
+    (latent, gained), nfe, ending = solver.solve(
         augmented,
         state,
         probes,
@@ -92,6 +96,7 @@ def log_prob(
         latent,
         nfe,
         by_probe,
+        ending,
     )
 
 

@@ -22,7 +22,7 @@ from configs import base
 from datasets import batching, identity
 from devices import preemption, processes, sharding
 from devices.preemption import StopRequest
-from evaluation import quantities
+from evaluation import left_out, quantities
 from evaluation.batchwise import Checkpoint, Draws, Found, Measure, OverData
 from evaluation.quantities import LOWER
 from experiments import kinds, programs
@@ -30,7 +30,7 @@ from experiments.experiment import Data, Drawing, Experiment, Shown
 from published import exchange
 from reports import logs, pictures, plots, report
 from reports.logs import MetricsLog, ProgressLog
-from storage import files, fingerprints, workdirs
+from storage import files, fingerprints, resumable, workdirs
 from storage.checkpoints import Checkpoints, Policy
 from training import Metrics, Params, TrainState
 
@@ -148,9 +148,15 @@ class Periodic:
     def _save_picture(self, step: int, params: Params) -> None:
         num = self.fields.num_samples
         indices = sharding.put(np.arange(num), sharding.if_divided(self.mesh, num))
-        drawn = self.draw(params, self.key, indices, self.drawing.given)
-        sheet = self.drawing.show(processes.gather(drawn['pixels'])).sheet
-        processes.on_first(pictures.save_png, self.directory / f'{step:07d}.png', sheet)
+        drawn = processes.gather(self.draw(params, self.key, indices, self.drawing.given))
+        index = np.flatnonzero(left_out.kept(drawn))
+        name = f'step {step}, {self.drawing.name}'
+        problem = left_out.line(name, drawn, self.drawing.remedy, params)
+        if problem:
+            print(problem, flush=True)
+        if len(index):
+            sheet = self.drawing.show(drawn['pixels'][index], index).sheet
+            processes.on_first(pictures.save_png, self.directory / f'{step:07d}.png', sheet)
 
 
 def start(
@@ -276,32 +282,42 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     experiment = kinds.create(config, mesh)
     measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
     measures += experiment.measures(workdir)
-    found = {}
+    found, problems = {}, []
     for wanted in steps(config, workdir):
         state = restore(config, workdir, experiment, mesh, wanted)
         step = int(state.step)
         directory = workdir / 'eval' / str(step)
-        found[step] = evaluate_one(step, state.evaluated, measures, directory)
+        found[step], of_step = evaluate_one(step, state.evaluated, measures, directory)
+        problems += [f'step {step}, {problem}' for problem in of_step]
         print(f'step {step}\n{quantities.table(found[step])}')
         processes.on_first(report.write, workdir)
         print(f'Pictures and numbers are in {workdir / "eval"}, and in {workdir / report.NAME}')
-    if config.eval.best_by:
+    if config.eval.best_by and not problems:
         print(quantities.best(found, config.eval.best_by))
+    if problems:
+        raise RunError(f'numbers are missing: {"; ".join(problems)}')
 
 
 def evaluate_one(
     step: int, params: Params, measures: list[Measure], directory: pathlib.Path
-) -> list[quantities.Quantity]:
-    """Numbers and rates of one checkpoint, which are put in its directory."""
+) -> tuple[list[quantities.Quantity], list[str]]:
+    """Numbers and rates of one checkpoint, which are put in its directory; a line for each thing
+    that could not be measured.
+    """
     checkpoint = Checkpoint(params, directory, int(fingerprints.checksum(params)))
-    numbers, rates = [], []
+    numbers, rates, problems = [], [], []
     for measure in measures:
         found = measure(checkpoint)
-        numbers += found.quantities
-        rates += found.rates
+        are_finite, others = quantities.finite(found.quantities)
+        numbers += are_finite
+        rates += quantities.finite(found.rates)[0]
+        of_measure = [*found.problems, *(f'{label} is not finite' for label in others)]
+        for problem in of_measure:
+            print(problem, flush=True)
+        problems += of_measure
     processes.on_first(quantities.write, directory / 'rates.json', step, rates)
     processes.on_first(quantities.write, directory / 'metrics.json', step, numbers)
-    return numbers + rates
+    return numbers + rates, problems
 
 
 def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
@@ -376,7 +392,14 @@ def check_range(fields: ConfigDict) -> None:
 
 
 def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Draws images from a checkpoint, to `samples/<step>_<name>.png` and `.npz`."""
+    """Draws images from a checkpoint, to `samples/<step>_<name>.png` and `.npz`.
+
+    What was drawn before an interruption is not drawn again. Samples by one set of settings never
+    take the place of those by another: see free_stem.
+
+    Those that are left out, as their solver stood still or they are not finite, are in neither;
+    `index` are the numbers of the others then. Raises RunError after that.
+    """
     processes.from_first(lambda: check_workdir(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     experiment = kinds.create(config, mesh)
@@ -390,19 +413,50 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
         programs.drawing(drawing, mesh),
         drawing.num,
         drawing.batch_size,
-        config.seed,
+        drawing.seed,
         mesh,
         drawing.given,
+        drawing.remedy,
     )
-    drawn = draws(state.evaluated)
-    shown = drawing.show(drawn.pixels)
-    stem = workdir / 'samples' / f'{int(state.step):07d}_{drawing.name}'
-    arrays = {'samples': drawn.pixels, 'nfe': drawn.nfe, **shown.arrays}
+    checksum = int(fingerprints.checksum(state.evaluated))
+    directory = workdir / 'samples'
+    parts = Checkpoint(state.evaluated, directory, checksum).batches(
+        drawing.name, mesh, draws.size, drawing.fingerprint, draws.seed
+    )
+    drawn = draws(state.evaluated, parts)
+    if not len(drawn.index):
+        raise RunError(drawn.problem)
+    shown = drawing.show(drawn.pixels, drawn.index)
+    of_seed = '' if draws.seed == config.seed else f'_seed{draws.seed}'
+    name = f'{int(state.step):07d}_{drawing.name}{of_seed}'
+    depends_on = [checksum, draws.num, draws.size, drawing.fingerprint, draws.seed]
+    settings = fingerprints.fingerprint(depends_on)
+    stem = processes.from_first(lambda: free_stem(directory / name, settings))
+    arrays = {'samples': drawn.pixels, 'nfe': drawn.nfe, 'settings': np.array(settings)}
+    arrays |= shown.arrays
+    if drawn.problem:
+        arrays['index'] = drawn.index
+    most, num = pictures.most(drawn.pixels.shape), len(drawn.pixels)
+    if num > most:
+        print(f'{stem}.npz: {num:,} images, of which the picture has the first {most:,} at most')
     processes.on_first(write_shown, workdir, stem, shown, arrays)
-    num, nfe = len(drawn.pixels), drawn.nfe.mean()
+    nfe = drawn.nfe.mean()
     print(f'{num}: {drawn.seconds:.1f} s, {nfe:.0f} evaluations each; {stem}.png')
     if shown.note:
         print(shown.note)
+    if drawn.problem:
+        raise RunError(drawn.problem)
+
+
+def free_stem(stem: pathlib.Path, settings: str) -> pathlib.Path:
+    """Where samples by these settings go: `stem`, or a longer one if others are there."""
+    path = stem.with_suffix('.npz')
+    if not path.exists():
+        return stem
+    found = resumable.load(path) or {'settings': settings}
+    # Of samples of an older version it is not known what they are by.
+    is_own = str(found.get('settings')) == settings
+    return stem if is_own else stem.with_name(f'{stem.name}_{settings}')
 
 
 def write_shown(

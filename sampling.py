@@ -1,6 +1,6 @@
 """From noise to samples: solving the reverse-time SDE or its probability-flow ODE from T to t_min.
 
-    sampler(image_keys, process, shape) -> Samples(x, nfe, trajectory, times)
+    sampler(image_keys, process, shape) -> Samples(x, nfe, ending, ...)
 
 draws one image of `shape` for each key, in one program. An image depends on its own key only: it
 is the same alone, in any batch, and on any devices. Samplers are frozen values: variants are made
@@ -81,7 +81,7 @@ class ProbabilityFlow(Sampler):
 
     def solve(self, problem: Problem) -> Solution:
         """One solve for each image."""
-        x, nfe = latents.decode(
+        x, nfe, ending = latents.decode(
             problem.process,
             problem.x,
             solver=self.solver,
@@ -91,9 +91,9 @@ class ProbabilityFlow(Sampler):
             save=problem.times if self.trajectory else None,
         )
         if not self.trajectory:
-            return Solution(x, nfe)
+            return Solution(x, nfe, ending=ending)
         states = jnp.moveaxis(x, 1, 0)
-        return Solution(states[-1], nfe, trajectory=states)
+        return Solution(states[-1], nfe, trajectory=states, ending=ending)
 
 
 def create(name: str, **fields: Any) -> Sampler:

@@ -5,12 +5,13 @@ or (dim,). Tests check every annotation as functions run; see pyproject.toml.
 """
 
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
 # States x_t, one image a row, and one number for each image.
 State = Float[Array, 'batch *shape']
 PerImage = Float[Array, 'batch']
 Counts = Int[Array, 'batch']
+Flags = Bool[Array, 'batch']
 Classes = Int[Array, 'batch']
 
 # Measurements of the images of a batch, each one's own or one for all.

@@ -31,6 +31,7 @@ POSITIVE = Range(0, without_low=True)
 SHARE = Range(0, 1)
 RATE = Range(0, 1, without_high=True)
 STEPS = Range(0, 10**9)
+SEEDS = Range(0, 2**31 - 1)
 SOME_STEPS = Range(1, 10**9)
 COUNT = Range(1, 10**6)
 FEW = Range(1, 1000)
@@ -109,7 +110,7 @@ def general(experiment: str) -> Fields:
     """What every experiment has."""
     return {
         'experiment': Field(experiment, 'what is trained', EXPERIMENTS),
-        'seed': Field(42, 'of all that is drawn', Range(0, 2**31 - 1)),
+        'seed': Field(42, 'of all that is drawn', SEEDS),
         'mesh': mesh(),
         'debug': debug(),
     }
@@ -343,6 +344,9 @@ def sampling() -> Fields:
         'method': Field('pc', 'which sampler', OneOf(METHODS)),
         'num_samples': Field(64, 'images that are drawn', COUNT),
         'batch_size': Field(64, 'images that are drawn at once', COUNT),
+        'seed': Field(
+            None, "of the noise that images are drawn from; None: the run's", SEEDS, type=int
+        ),
         't_min': Field(
             None,
             "last time of the way back; None: the SDE's, and of pc on a chain's uniform grid 0",
@@ -509,6 +513,9 @@ def task() -> Fields:
                 ),
                 'noise_std': Field(
                     0.0, 'of noise that is added to measurements, or that they have', NOT_NEGATIVE
+                ),
+                'seed': Field(
+                    None, "of noise that is added to measurements; None: the run's", SEEDS, type=int
                 ),
             },
         ),

@@ -22,13 +22,14 @@ from tqdm import tqdm
 from datasets import batching, identity
 from datasets.batching import Examples
 from devices import processes, sharding
+from evaluation import left_out
 from evaluation.quantities import Quantity
 from shapes import HostPixels
 from storage import fingerprints, resumable
 from storage.resumable import Arrays
 
 # Of what is computed from the same values: results of another version are computed again.
-VERSION = 1
+VERSION = 2
 # The directory of what is kept, in that of a checkpoint's evaluation.
 BATCHES = 'batches'
 
@@ -52,10 +53,13 @@ class Checkpoint:
 
 
 class Found(NamedTuple):
-    """What a measure found: numbers that are the same every time, and rates."""
+    """What a measure found: numbers that are the same every time, rates, and a line for each set of
+    images that it had to leave out.
+    """
 
     quantities: list[Quantity]
     rates: list[Quantity] = []
+    problems: list[str] = []
 
 
 Measure = Callable[[Checkpoint], Found]
@@ -99,17 +103,23 @@ class OverData:
 
 
 class Drawn(NamedTuple):
-    """Samples in 8 bits, their evaluations, and the seconds they took once compiled."""
+    """Samples in 8 bits, their numbers, their evaluations, and the seconds that all took once
+    compiled; what there is to say of others that are left out, and how many they are.
+    """
 
     pixels: HostPixels
+    index: Int[np.ndarray, 'num']
     nfe: Int[np.ndarray, 'num']
     seconds: float
+    problem: str | None
+    left_out: Quantity
 
 
 @dataclasses.dataclass(frozen=True)
 class Draws:
     """`num` images by `run(params, key, indices, given)`, a program, in batches of `batch_size` or,
-    of fewer images, as few as the devices divide.
+    of fewer images, as few as the devices divide. The program returns arrays by name: `pixels`,
+    `nfe`, and those of left_out.ARRAYS. `remedy` is for solvers that do not come to their end.
     """
 
     name: str
@@ -119,6 +129,7 @@ class Draws:
     seed: int
     mesh: Mesh
     given: Any = None
+    remedy: str = ''
 
     @property
     def size(self) -> int:
@@ -145,9 +156,18 @@ class Draws:
             for i in range(math.ceil(num / size)):
                 batches.append(resumable.keep(directory, i, functools.partial(of_batch, i)))
                 bar.update(min(size, num - i * size))
-        pixels, nfe = (np.concatenate([b[of] for b in batches])[:num] for of in ('pixels', 'nfe'))
+        names = 'pixels', 'nfe', *left_out.ARRAYS
+        found = {name: np.concatenate([b[name] for b in batches])[:num] for name in names}
+        index = np.flatnonzero(left_out.kept(found))
         seconds = sum(batch['seconds'] for batch in batches)
-        return Drawn(pixels, nfe, float(seconds) * num / (len(batches) * size))
+        return Drawn(
+            found['pixels'][index],
+            index,
+            found['nfe'][index],
+            float(seconds) * num / (len(batches) * size),
+            left_out.line(self.name, found, self.remedy, params),
+            left_out.quantity(found, of=self.name),
+        )
 
     def _arguments(self, params: Any, i: int) -> tuple:
         indices = np.arange(i * self.size, (i + 1) * self.size)

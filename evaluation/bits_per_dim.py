@@ -20,7 +20,8 @@ from evaluation import error_split
 from evaluation.quantities import LOWER, Quantity
 from parameterization import Process
 from shapes import Classes, Floats, ImageKeys, OneKey, PerImage, Pixels, State
-from solvers import latents
+from solvers import endings, latents
+from solvers.endings import Ending
 from solvers.ode import ODESolver
 
 # The process of images: all of them, or those of one class.
@@ -33,6 +34,7 @@ class BitsPerDim(NamedTuple):
     `by_draw` is that of every dequantisation and probe, `importance_weighted` the bound from all
     dequantisations, `variational` the variational bound. `round_trip_error` is the root mean square
     of what encoding and decoding changed, in grey levels (256ths of the range of the data).
+    `ending` is that of the first solve that was not done, if any.
     """
 
     by_draw: Float[Array, 'batch draws probes']
@@ -40,6 +42,7 @@ class BitsPerDim(NamedTuple):
     importance_weighted: PerImage | None = None
     variational: PerImage | None = None
     round_trip_error: PerImage | None = None
+    ending: Ending | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,18 +111,20 @@ class Estimator:
         def draw(j):
             return self._one_dequantization(process, *self._dequantized(image_keys, pixels, j))
 
-        log_probs, nfe, bound = jax.lax.map(draw, jnp.arange(self.num_dequantizations))
+        log_probs, nfe, bound, ending = jax.lax.map(draw, jnp.arange(self.num_dequantizations))
         log_probs = jnp.moveaxis(log_probs, 0, 1)
         dim = math.prod(pixels.shape[1:])
         weighted = variational = error = None
+        ending = endings.first_not_done(ending)
         if self.importance_weighted:
             weighted = self._in_bits(bounds.importance_weighted(log_probs), dim)
         if bound is not None:
             variational = self._in_bits(-bound.mean(axis=0), dim)
         if self.round_trip:
-            error = self._round_trip_error(process, image_keys, pixels)
+            error, both_ways = self._round_trip_error(process, image_keys, pixels)
+            ending = endings.first_of(ending, *both_ways)
         by_draw = self._in_bits(log_probs, dim)
-        return BitsPerDim(by_draw, nfe.mean(axis=0), weighted, variational, error)
+        return BitsPerDim(by_draw, nfe.mean(axis=0), weighted, variational, error, ending)
 
     def _dequantized(
         self, image_keys: ImageKeys, pixels: Pixels, j: int | Int[Array, '']
@@ -130,7 +135,7 @@ class Estimator:
 
     def _one_dequantization(
         self, process: Process, x: State, image_keys: ImageKeys
-    ) -> tuple[Float[Array, 'batch probes'], Int[Array, 'batch'], PerImage | None]:
+    ) -> tuple[Float[Array, 'batch probes'], Int[Array, 'batch'], PerImage | None, Ending]:
         keys_probes, keys_bound = keys.split(image_keys, 2)
         found = likelihood.log_prob(
             keys_probes,
@@ -146,15 +151,16 @@ class Estimator:
             bound = bounds.variational(
                 keys_bound, process, x, num_draws=self.variational_draws, t_min=self.t_min
             ).bound
-        return found.by_probe, found.nfe, bound
+        return found.by_probe, found.nfe, bound, found.ending
 
     def _round_trip_error(
         self, process: Process, image_keys: ImageKeys, pixels: Pixels
-    ) -> PerImage:
+    ) -> tuple[PerImage, list[Ending]]:
         x, _ = self._dequantized(image_keys, pixels, 0)
-        latent, _ = latents.encode(process, x, solver=self.solver, t_min=self.t_min)
-        decoded, _ = latents.decode(process, latent, solver=self.solver, t_min=self.t_min)
-        return likelihood.round_trip_error(x, decoded) / quantization.bin_width(self.centered)
+        there = latents.encode(process, x, solver=self.solver, t_min=self.t_min)
+        back = latents.decode(process, there.y, solver=self.solver, t_min=self.t_min)
+        error = likelihood.round_trip_error(x, back.y) / quantization.bin_width(self.centered)
+        return error, [there.ending, back.ending]
 
     def _in_bits(self, log_probs: Float[Array, '*shape'], dim: int) -> Float[Array, '*shape']:
         bin_width = quantization.bin_width(self.centered)
@@ -164,14 +170,23 @@ class Estimator:
 def summary(found: BitsPerDim, divergence: str) -> list[Quantity]:
     """What is reported: means over images, and their standard errors where they are known.
 
-    The standard error is split into the parts of error_split.py.
+    The standard error is split into the parts of error_split.py, of which those are left out that
+    so many values cannot tell of.
     """
     errors = error_split.split(found.by_draw, exact=divergence == 'exact')
+    num_images, num_draws, num_probes = found.by_draw.shape
+    parts = {
+        'data': num_images > 1,
+        'dequantization': num_draws > 1,
+        'probes': num_probes > 1 or divergence == 'exact',
+    }
     quantities = [
         Quantity('bits_per_dim', float(found.by_draw.mean()), _known(errors.total), LOWER),
-        Quantity('bits_per_dim_error_of_data', errors.data),
-        Quantity('bits_per_dim_error_of_dequantization', errors.dequantization),
-        Quantity('bits_per_dim_error_of_probes', errors.probes),
+        *(
+            Quantity(f'bits_per_dim_error_of_{part}', getattr(errors, part))
+            for part, is_known in parts.items()
+            if is_known
+        ),
         Quantity('bits_per_dim_images', len(found.by_draw)),
         Quantity('bits_per_dim_nfe', float(found.nfe.mean()), better=LOWER),
     ]
@@ -185,7 +200,7 @@ def summary(found: BitsPerDim, divergence: str) -> list[Quantity]:
         worst = float(found.round_trip_error.max())
         quantities.append(Quantity('round_trip_grey_levels', root, better=LOWER))
         quantities.append(Quantity('round_trip_grey_levels_worst_image', worst, better=LOWER))
-    return [quantity for quantity in quantities if not np.isnan(quantity.value)]
+    return quantities
 
 
 def _known(error: float) -> float | None:

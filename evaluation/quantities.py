@@ -34,6 +34,15 @@ class Quantity(NamedTuple):
         return '_'.join(part for part in (self.of, self.name, self.by) if part)
 
 
+def finite(found: Iterable[Quantity]) -> tuple[list[Quantity], list[str]]:
+    """The quantities whose values are finite, and the labels of the others."""
+    found = list(found)
+    is_finite = [math.isfinite(quantity.value) for quantity in found]
+    kept = [quantity for quantity, keep in zip(found, is_finite, strict=True) if keep]
+    labels = [quantity.label for quantity, keep in zip(found, is_finite, strict=True) if not keep]
+    return kept, labels
+
+
 def mean(name: str, values: np.ndarray, **more: str | None) -> Quantity:
     """The mean of independent values, in float64, with its standard error, if there are two."""
     values, num = np.asarray(values, np.float64), len(values)
@@ -45,12 +54,20 @@ def mean(name: str, values: np.ndarray, **more: str | None) -> Quantity:
 
 
 def write(path: pathlib.Path, step: int, found: Iterable[Quantity]) -> None:
-    """Puts the quantities of a checkpoint in place of a JSON file."""
+    """Puts the quantities of a checkpoint in place of a JSON file. JSON has no numbers that are not
+    finite: such values are not to be given, and such standard errors are left out.
+    """
     rows = [
         {name: value for name, value in quantity._asdict().items() if value is not None}
-        for quantity in found
+        for quantity in map(_with_known_error, found)
     ]
     workdirs.write_json(path, {'step': step, 'quantities': rows})
+
+
+def _with_known_error(quantity: Quantity) -> Quantity:
+    error = quantity.standard_error
+    is_known = error is not None and math.isfinite(error)
+    return quantity if is_known else quantity._replace(standard_error=None)
 
 
 def read(path: pathlib.Path) -> list[Quantity]:

@@ -16,12 +16,14 @@ from jaxtyping import Array, Float, Int, UInt8
 
 import keys
 from datasets import loading
+from evaluation import left_out
 from experiments.experiment import Batch
 from experiments.score_model import ScoreModel
 from reports import pictures
-from sde_lib import expand
+from sde_lib import Number, expand
 from shapes import HostPixels, OneKey
-from solvers import latents
+from solvers import endings, latents
+from solvers.endings import Ending
 from solvers.grids import TimeGrid
 from solvers.ode import ODESolver
 
@@ -38,12 +40,13 @@ ENDS = np.arange(2 * PAIRS)
 
 def create(
     model: ScoreModel, solver: ODESolver, t_min: float | None
-) -> Callable[[Any, OneKey, Batch], dict[str, UInt8[Array, '...']]]:
+) -> Callable[[Any, OneKey, Batch], dict[str, Array]]:
     """`exhibits(params, key, ends)`, of the test images ENDS, down to `t_min` (None: the SDE's).
 
     `interpolation` [pair, point, *shape] are images of the codes on an arc; `samples` [image,
     *shape]; `denoising` [strip, 2, frame, *shape] are states on their way, scaled to the same
-    range, and what the network takes to be the images under them.
+    range, and what the network takes to be the images under them. The arrays of left_out.py are of
+    all points of arcs, and of all samples after them.
     """
     sde = model.sde
     t_min = sde.t_min if t_min is None else t_min
@@ -51,23 +54,26 @@ def create(
 
     def encode_one(params, x, label):
         process = model.process(params, label)
-        code, _ = latents.encode(process, x[None], solver=solver, t_min=t_min)
-        return code[0]
+        found = latents.encode(process, x[None], solver=solver, t_min=t_min)
+        return jax.tree.map(lambda a: a[0], (found.y, found.ending))
 
     def decode_one(params, code, label):
         process = model.process(params, label)
-        states, _ = latents.decode(process, code[None], solver=solver, t_min=t_min, save=times)
+        found = latents.decode(process, code[None], solver=solver, t_min=t_min, save=times)
+        states, ending = found.y, jax.tree.map(lambda a: a[0], found.ending)
         denoised = process.denoise(states[0], times)
         scale = jnp.sqrt(sde.alpha(times) ** 2 + sde.sigma(times) ** 2)
         shown = states[0] / expand(scale, denoised), denoised
-        return jnp.stack([model.format.to_uint8(images) for images in shown])
+        frames = jnp.stack([model.format.to_uint8(images) for images in shown])
+        return frames, left_out.are_finite(*(each[None] for each in shown))[0], ending
 
     encode, decode = (jax.vmap(one, (None, 0, 0)) for one in (encode_one, decode_one))
 
     def exhibits(params, key, batch):
         classes = model.classes(batch)
         x = model.format.to_float(batch['image'])
-        first, second = jnp.split(encode(params, x, classes), 2)
+        of_images, encoding = encode(params, x, classes)
+        first, second = jnp.split(of_images, 2)
         arcs = latents.interpolate(first, second, jnp.linspace(0, 1, POINTS)).swapaxes(0, 1)
         noise = sde.prior_std * keys.normal(keys.per_image(key, SAMPLES), 0, model.image_shape)
         codes = jnp.concatenate([arcs.reshape(-1, *model.image_shape), noise])
@@ -75,22 +81,48 @@ def create(
             # Of an arc, the class of its first end.
             drawn = jnp.arange(SAMPLES) % model.num_classes
             classes = jnp.concatenate([jnp.repeat(classes[:PAIRS], POINTS), drawn])
-        frames = decode(params, codes, classes)
+        frames, are_finite, ending = decode(params, codes, classes)
+        ending = endings.first_of(_along_arcs(encoding, sde.T), ending)
         last, of_samples = frames[:, 1, -1], frames[PAIRS * POINTS :]
         return {
             'interpolation': last[: PAIRS * POINTS].reshape(PAIRS, POINTS, *model.image_shape),
             'samples': last[PAIRS * POINTS :],
             'denoising': of_samples[:STRIPS],
+            **ending._asdict(),
+            'is_finite': are_finite,
         }
 
     return exhibits
 
 
+def _along_arcs(encoding: Ending, t_end: Number) -> Ending:
+    """The endings of the codes that images are decoded from: of a point of an arc, of both ends of
+    it; samples have no more to do to get theirs."""
+    halves = (Ending(*parts) for parts in zip(*(jnp.split(a, 2) for a in encoding), strict=True))
+    of_arcs = jax.tree.map(lambda a: jnp.repeat(a, POINTS), endings.first_of(*halves))
+    of_samples = endings.at_the_end(t_end, 0, SAMPLES)
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), of_arcs, of_samples)
+
+
 def write(
     directory: pathlib.Path, found: dict[str, np.ndarray], train_images: loading.Images
 ) -> None:
-    """`denoising.png`, `interpolation.png`, and `neighbours.png`: samples in the first column."""
-    near = nearest(found['samples'], train_images)
+    """`denoising.png`, `interpolation.png`, and `neighbours.png`: samples in the first column.
+
+    Something else stands in the place of images that are left out.
+    """
+    is_point, is_sample = np.split(left_out.kept(found), [PAIRS * POINTS])
+    absent = pictures.absent(train_images.shape)
+
+    def mask(images, is_there):
+        return np.where(is_there[..., None, None, None], images, absent)
+
+    found = {
+        'samples': mask(found['samples'], is_sample),
+        'interpolation': mask(found['interpolation'], is_point.reshape(PAIRS, POINTS)),
+        'denoising': mask(found['denoising'], is_sample[:STRIPS, None, None]),
+    }
+    near = mask(nearest(found['samples'], train_images), is_sample[:, None])
     neighbours = np.concatenate([found['samples'][:, None], near], axis=1)
     for name, rows in (
         ('denoising', found['denoising'].reshape(2 * STRIPS, -1, *train_images.shape)),

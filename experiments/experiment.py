@@ -44,22 +44,30 @@ class Shown(NamedTuple):
     note: str | None = None
 
 
+def _in_a_grid(pixels: HostPixels, index: Int[np.ndarray, 'num']) -> Shown:
+    return Shown(pictures.grid(pixels[: pictures.most(pixels.shape)]), {})
+
+
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """How images are drawn: `num` of them, in batches of `batch_size`.
+    """How images are drawn: `num` of them, in batches of `batch_size`, from the key of `seed`.
 
     `draw(params, key, indices, given)` are the `pixels` of images with these indices, in 8 bits,
-    and their `nfe`, by name; `given` are arrays that they depend on besides the parameters.
-    `fingerprint` is text that changes with what is drawn.
+    their `nfe`, and which of them are to be left out, as evaluation/left_out.py says, by name;
+    `given` are arrays that they depend on besides the parameters. `fingerprint` is text that
+    changes with what is drawn. `show(pixels, index)` is of those that are not left out, which have
+    these numbers. `remedy` is what a user can do about images whose solver stood still.
     """
 
     name: str
     num: int
     batch_size: int
+    seed: int
     draw: Callable[[Params, OneKey, Int[Array, 'batch'], Any], dict[str, Array]]
     fingerprint: str
     given: Any = None
-    show: Callable[[HostPixels], Shown] = lambda pixels: Shown(pictures.grid(pixels), {})
+    show: Callable[[HostPixels, Int[np.ndarray, 'num']], Shown] = _in_a_grid
+    remedy: str = ''
 
 
 class Program(NamedTuple):

@@ -4,6 +4,7 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
@@ -12,12 +13,13 @@ import sampling
 from choices import InputError, fields_of
 from configs import base
 from configs.fields import exists, flat
+from evaluation import left_out
 from experiments.experiment import Drawing
-from experiments.reading import check_time
+from experiments.reading import ImageFormat, check_time
 from experiments.score_model import ScoreModel
 from sde_lib import SDE
 from shapes import OneKey
-from solvers.sampler import Sampler
+from solvers.sampler import Sampler, Samples
 from training import Params
 
 # From fields of config.sampling to the arguments of samplers, where their names differ.
@@ -27,6 +29,11 @@ ARGUMENTS = {
     'batch_mean_norm': 'batch_mean',
     'picard_tolerance': 'tolerance',
     **{f'sde_{name}': name for name in ('solver', 'rtol', 'atol')},
+}
+# By method, the fields that decide how many steps its solver takes.
+TOLERANCES = {
+    'ode': ('rtol', 'atol'),
+    **dict.fromkeys(('sde', 'adaptive_sde'), ('sde_rtol', 'sde_atol')),
 }
 # Methods that may end where there is no noise.
 MAY_END_AT_DATA = ('pc', 'picard')
@@ -41,12 +48,29 @@ def create_sampler(config: ConfigDict, sde: SDE, method: str) -> Sampler:
     own = own_fields(fields, method)
     named = {ARGUMENTS.get(field, field): f'sampling.{field}' for field in own}
     with fields_of('sampling', **named):
-        return sampling.create(
+        sampler = sampling.create(
             method,
             t_min=fields.t_min,
             denoise=fields.denoise,
             temperature=fields.temperature,
             **{ARGUMENTS.get(field, field): value for field, value in own.items()},
+        )
+    check_grid(sampler, sde)
+    return sampler
+
+
+def check_grid(sampler: Sampler, sde: SDE) -> None:
+    """Raises InputError for a grid that does not reach a time without noise: one whose times are
+    equally far apart in the logarithm of the noise.
+    """
+    t_min, grid = sampler.t_min, sampler.grid
+    if t_min is None or sde.sigma(jnp.float32(t_min)) > 0:
+        return
+    # NaN is above nothing.
+    if not bool(jnp.all(jnp.diff(grid.times(sde, t_min)) < 0)):
+        raise InputError(
+            f'sampling.grid: {grid.spacing!r}, and sampling.t_min is {t_min}, where there is no '
+            "noise; a later time, None, or the grid 'uniform' or 'karras' needed"
         )
 
 
@@ -82,7 +106,28 @@ def create_drawing(config: ConfigDict, model: ScoreModel, method: str) -> Drawin
     sampler = create_sampler(config, model.sde, method)
     draw = functools.partial(draw_images, model, sampler)
     fields = config.sampling
-    return Drawing(method, fields.num_samples, fields.batch_size, draw, fingerprint=repr(sampler))
+    return Drawing(
+        method,
+        fields.num_samples,
+        fields.batch_size,
+        seed(config),
+        draw,
+        fingerprint=repr(sampler),
+        remedy=remedy(fields, method),
+    )
+
+
+def seed(config: ConfigDict) -> int:
+    """What images are drawn from: config.sampling.seed, or the run's."""
+    own = config.sampling.seed
+    return config.seed if own is None else own
+
+
+def remedy(fields: ConfigDict, method: str) -> str:
+    """Which fields of config.sampling are to be raised if the solver of a method stands still."""
+    names = TOLERANCES.get(method, ())
+    given = [f'sampling.{name} ({fields[name]:g})' for name in names]
+    return f'raise {" or ".join(given)}' if given else ''
 
 
 def draw_images(
@@ -93,8 +138,8 @@ def draw_images(
     indices: Int[Array, 'batch'],
     given: None = None,
 ) -> dict[str, Array]:
-    """The images with these indices, in 8 bits, and their evaluations, by the network with these
-    parameters.
+    """The images with these indices, in 8 bits, their evaluations and what became of them, by the
+    network with these parameters.
     """
     image_keys = keys.of_images(key, indices)
 
@@ -106,4 +151,11 @@ def draw_images(
         drawn = jax.vmap(draw_one)(image_keys, indices % model.num_classes)
     else:
         drawn = sampler(image_keys, model.process(params), model.image_shape)
-    return {'pixels': model.format.to_uint8(drawn.x), 'nfe': drawn.nfe}
+    return in_8_bits(model.format, drawn)
+
+
+def in_8_bits(image_format: ImageFormat, drawn: Samples) -> dict[str, Array]:
+    """What becomes of samples in a program: see Drawing.draw."""
+    found = {'pixels': image_format.to_uint8(drawn.x), 'nfe': drawn.nfe}
+    # In 8 bits what is not a number would be black.
+    return {**found, **left_out.arrays(drawn.ending, drawn.x)}

@@ -15,7 +15,7 @@ from choices import InputError, choose, fields_of
 from datasets import identity
 from datasets.loading import Images
 from devices import processes, sharding
-from evaluation import bits_per_dim, extractors, quality
+from evaluation import bits_per_dim, extractors, left_out, quality
 from evaluation.batchwise import BATCHES, Checkpoint, Draws, Found, Measure, OverData
 from evaluation.bits_per_dim import BitsPerDim, Estimator
 from evaluation.extractors import Network
@@ -26,6 +26,7 @@ from experiments.experiment import Program
 from experiments.reading import check_time
 from experiments.score_model import ScoreModel
 from reports import pictures
+from shapes import HostPixels
 from solvers.ode import ODESolver
 from storage import files, resumable
 
@@ -58,6 +59,8 @@ def bits_per_dim_measure(
 ) -> Measure:
     """Bits per dimension of the first images of the test split."""
     estimator = create_estimator(config, model)
+    fields = config.eval
+    remedy = f'raise eval.rtol ({fields.rtol:g}) or eval.atol ({fields.atol:g})'
     num = min(config.eval.num_bpd_images or len(test_images), len(test_images))
     over_test_images = OverData(
         name='bits_per_dim',
@@ -71,10 +74,20 @@ def bits_per_dim_measure(
 
     def measure(checkpoint: Checkpoint) -> Found:
         arrays = over_test_images(checkpoint)
-        means = arrays['by_draw'].mean(axis=(1, 2))
+        problem = left_out.line('bits_per_dim', arrays, remedy, checkpoint.params)
+        index = np.flatnonzero(left_out.kept(arrays))
+        kept = {name: array[index] for name, array in arrays.items()}
+        means = kept['by_draw'].mean(axis=(1, 2))
         path = checkpoint.directory / 'bits_per_dim.npz'
-        processes.on_first(resumable.save, path, {'bits_per_dim': means, **arrays})
-        return Found(bits_per_dim.summary(BitsPerDim(**arrays), estimator.divergence))
+        of_images = {'bits_per_dim': means, 'index': index, **kept}
+        if len(index):
+            processes.on_first(resumable.save, path, of_images)
+        else:
+            processes.on_first(path.unlink, True)  # That of another evaluation, if any.
+        if problem:
+            return Found([left_out.quantity(arrays, of='bits_per_dim')], problems=[problem])
+        measured = {name: kept[name] for name in BitsPerDim._fields if name in kept}
+        return Found(bits_per_dim.summary(BitsPerDim(**measured), estimator.divergence))
 
     return measure
 
@@ -89,7 +102,9 @@ def bits_per_dim_program(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> P
         found = estimator.of_batch(
             process_of, key, batch['index'], batch['image'], model.classes(batch)
         )
-        return {name: array for name, array in found._asdict().items() if array is not None}
+        arrays = {name: array for name, array in found._asdict().items() if array is not None}
+        ending = arrays.pop('ending')
+        return {**arrays, **left_out.arrays(ending, *arrays.values())}
 
     size = config.eval.batch_size
     index = jax.ShapeDtypeStruct((size,), np.int32)
@@ -132,16 +147,23 @@ def sampler_measure(
     """Samples by one method, their evaluations, their quality, and their rate once compiled."""
     drawing, num = image_drawing.create_drawing(config, model, method), num_samples(config)
     draws = Draws(
-        method, programs.drawing(drawing, mesh), num, drawing.batch_size, config.seed, mesh
+        method,
+        programs.drawing(drawing, mesh),
+        num,
+        drawing.batch_size,
+        drawing.seed,
+        mesh,
+        remedy=drawing.remedy,
     )
 
     def measure(checkpoint: Checkpoint) -> Found:
         # More samples are further batches of the same size, so that those that are there serve.
-        kept = checkpoint.batches(method, mesh, draws.size, drawing.fingerprint)
+        kept = checkpoint.batches(method, mesh, draws.size, drawing.fingerprint, draws.seed)
         drawn = draws(checkpoint.params, kept)
-        shown = pictures.grid(drawn.pixels[: config.sampling.num_samples])
         path = checkpoint.directory / f'samples_{method}.png'
-        processes.on_first(pictures.save_png, path, shown)
+        processes.on_first(save_picture, path, drawn.pixels[: config.sampling.num_samples])
+        if drawn.problem:
+            return Found([drawn.left_out], problems=[drawn.problem])
         nfe = float(drawn.nfe.mean(dtype=np.float64))
         found = [Quantity('nfe', nfe, better=LOWER, of=method)]
         if judge:
@@ -150,6 +172,16 @@ def sampler_measure(
         return Found(found, [Quantity('samples_per_second', rate, better=HIGHER, of=method)])
 
     return measure
+
+
+def save_picture(path: pathlib.Path, pixels: HostPixels) -> None:
+    """The first of these images on one sheet; of none there is no picture."""
+    path.unlink(missing_ok=True)
+    most = pictures.most(pixels.shape)
+    if len(pixels) > most:
+        print(f'{path}: the first {most:,} of {len(pixels):,} images', flush=True)
+    if len(pixels):
+        pictures.save_png(path, pictures.grid(pixels[:most]))
 
 
 def create_quality(
@@ -214,8 +246,14 @@ NETWORKS = {'classifier': _classifier, 'inception': _inception}
 
 def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Mesh) -> Measure:
     """Pictures for the report: no numbers."""
-    fields, test_images, train_images = config.sampling, load('test'), load('train')
-    solver = ODESolver('tsit5', fields.rtol, fields.atol)
+    fields = config.sampling
+    # By the ODE, whatever other samplers may do.
+    check_time('sampling.t_min', fields.t_min, model.sde)
+    test_images, train_images = load('test'), load('train')
+    solver, remedy = (
+        ODESolver('tsit5', fields.rtol, fields.atol),
+        image_drawing.remedy(fields, 'ode'),
+    )
     draw = sharding.jit(
         mesh, exhibits.create(model, solver, fields.t_min), out_shardings=sharding.copied(mesh)
     )
@@ -226,7 +264,8 @@ def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Me
         ends = test_images.gather(exhibits.ENDS % len(test_images))
         key = jax.random.key(config.seed)
         found = resumable.keep(kept, 0, lambda: jax.device_get(draw(checkpoint.params, key, ends)))
+        problem = left_out.line('exhibits', found, remedy, checkpoint.params)
         processes.on_first(exhibits.write, checkpoint.directory, found, train_images)
-        return Found([])
+        return Found([], problems=[problem] if problem else [])
 
     return measure

@@ -9,6 +9,24 @@ from PIL import Image
 
 from storage import files
 
+MOST_IMAGES, MOST_PIXELS = 256, 2**24  # of a sheet
+
+
+def most(shape: tuple[int, int, int, int]) -> int:
+    """How many images [.., height, width, ..] a sheet has room for."""
+    _, height, width, _ = shape
+    return min(MOST_IMAGES, max(1, MOST_PIXELS // (height * width)))
+
+
+def absent(shape: tuple[int, int, int]) -> UInt8[np.ndarray, 'h w c']:
+    """What stands for an image that there is not: a cross on grey."""
+    height, width, _ = shape
+    rows, columns = np.indices((height, width))
+    across, down = columns / max(width - 1, 1), rows / max(height - 1, 1)
+    line = 1 / min(height, width)
+    is_cross = (abs(across - down) < line) | (abs(across + down - 1) < line)
+    return np.where(is_cross, 255, 128)[..., None].astype(np.uint8).repeat(shape[2], axis=2)
+
 
 def grid(images: UInt8[np.ndarray, 'n h w c'], columns: int | None = None) -> np.ndarray:
     """One image with all of them, row by row, in a square of nearly as many rows as columns."""

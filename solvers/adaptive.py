@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import diffrax
-import equinox
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -23,7 +22,8 @@ from jaxtyping import Array, Float, Int
 
 from parameterization import Process
 from sde_lib import expand
-from shapes import Counts, PerImage, State
+from shapes import Counts, Flags, PerImage, State
+from solvers.endings import Ending
 from solvers.sampler import Problem, Sampler, Solution
 
 MAX_STEPS = 10_000
@@ -34,14 +34,15 @@ EVALUATIONS = 2
 
 class Progress(NamedTuple):
     """The images, the Euler-Maruyama states of their last steps, the units of time that are left,
-    those of the next step, the steps that each image has tried, how often all have, and the states
-    of the times that are asked for, if they are passed.
+    those of the next step, whether the shortest one was too long, the steps that each image has
+    tried, how often all have, and the states of the times that are asked for, if they are passed.
     """
 
     x: State
     previous: State
     left: Counts
     size: Counts
+    is_stuck: Flags
     steps: Counts
     rounds: Int[Array, '']
     saved: Float[Array, 'saved batch *shape']
@@ -53,7 +54,8 @@ class AdaptiveSDE(Sampler):
 
     Published tolerances: `atol` is one of 256 values (0.0078 of images in [-1, 1]), and `rtol` 0.01
     to 0.5. `safety` is theta, `exponent` r of the next step's size theta h E^-r. For a trajectory
-    steps end at the times of the grid too. Raises when an image needs over MAX_STEPS steps.
+    steps end at the times of the grid too. An image that needs over MAX_STEPS steps, or that the
+    shortest does not lead further, is not done.
     """
 
     rtol: float = 0.02
@@ -80,26 +82,22 @@ class AdaptiveSDE(Sampler):
             return _pair(problem.process, noise, x, t, s, self.eta)
 
         end = lax.while_loop(
-            lambda now: jnp.any(now.left > 0) & (now.rounds < MAX_STEPS),
+            lambda now: jnp.any(_is_running(now)) & (now.rounds < MAX_STEPS),
             lambda now: self._attempt(now, stops, step),
             _start(x, len(stops)),
         )
-        # On the counts, since the check gathers what it is put on from all devices.
-        steps = equinox.error_if(
-            end.steps,
-            jnp.any(end.left > 0),
-            f'an image needs over {MAX_STEPS} steps: raise the tolerances',
-        )
+        t_last = jnp.clip(t_min + unit * end.left, t_min, start)
+        ending = Ending(end.left == 0, t_last, end.steps)
         saved = end.saved if self.trajectory else None
-        return Solution(end.x, EVALUATIONS * steps, trajectory=saved)
+        return Solution(end.x, EVALUATIONS * end.steps, trajectory=saved, ending=ending)
 
     def _attempt(self, now: Progress, stops: Int[Array, 'saved'], step: Callable) -> Progress:
         """Every image that is not done tries its next step, which ends at a stop at the latest;
         `step(x, left, size)` is the pair.
         """
-        is_running = now.left > 0
+        is_running = _is_running(now)
         # Images that are done step somewhere, so that s < t for all of them.
-        left = jnp.where(is_running, now.left, UNITS)
+        left = jnp.where(now.left > 0, now.left, UNITS)
         ahead = jnp.where(stops < left[:, None], stops, 0)
         size = jnp.minimum(now.size, left - jnp.max(ahead, axis=1, initial=0))
         euler, heun = step(now.x, left, size)
@@ -112,12 +110,15 @@ class AdaptiveSDE(Sampler):
         # What is not a number counts as a large error.
         factor = self.safety * jnp.where(error >= 0, error, jnp.inf) ** -self.exponent
         x, left = keep(heun, now.x), keep(left - size, now.left)
+        # There is nothing shorter than a unit, and tried again it would be rejected again.
+        is_stuck = now.is_stuck | (is_running & ~is_accepted & (size == 1))
         is_there = expand(left == stops[:, None], now.saved)
         return Progress(
             x,
             keep(euler, now.previous),
             left,
             _round_down(factor * size),
+            is_stuck,
             now.steps + is_running,
             now.rounds + 1,
             jnp.where(is_there, x, now.saved),
@@ -130,6 +131,10 @@ class AdaptiveSDE(Sampler):
         return jnp.sqrt(jnp.mean(ratios.reshape(len(euler), -1) ** 2, axis=1))
 
 
+def _is_running(now: Progress) -> Flags:
+    return (now.left > 0) & ~now.is_stuck
+
+
 def _start(x: State, num_stops: int) -> Progress:
     left = jnp.full(len(x), UNITS, jnp.int32)
     return Progress(
@@ -137,6 +142,7 @@ def _start(x: State, num_stops: int) -> Progress:
         previous=x,
         left=left,
         size=jnp.full_like(left, FIRST_STEP),
+        is_stuck=jnp.zeros(len(x), bool),
         steps=jnp.zeros_like(left),
         rounds=jnp.int32(0),
         saved=jnp.broadcast_to(x, (num_stops, *x.shape)),

@@ -9,15 +9,13 @@ from jaxtyping import Array, Float
 
 from parameterization import Process
 from sde_lib import Number, expand
-from shapes import Counts, Grid, PerImage, State
+from shapes import Grid, PerImage, State
 from solvers import ode
-from solvers.ode import ODESolver
+from solvers.ode import ODESolver, Solved
 
 
-def encode(
-    process: Process, x: State, *, solver: ODESolver, t_min: Number | None = None
-) -> tuple[State, Counts]:
-    """The latent codes of images at `t_min` (None: the SDE's), and their evaluations."""
+def encode(process: Process, x: State, *, solver: ODESolver, t_min: Number | None = None) -> Solved:
+    """The latent codes of images at `t_min` (None: the SDE's), their evaluations and endings."""
     sde = process.sde
     t_min = sde.t_min if t_min is None else t_min
     return solver.solve(ode.velocity(process), x, None, t_min, sde.T, sde=sde)
@@ -32,9 +30,9 @@ def decode(
     t_start: Number | None = None,
     times: Grid | None = None,
     save: Float[Array, 'saved'] | None = None,
-) -> tuple[State | Float[Array, 'batch saved *shape'], Counts]:
+) -> Solved:
     """The images at `t_min` (None: the SDE's) of states at `t_start` (None: latent codes, at T),
-    and their evaluations.
+    their evaluations and endings.
 
     Given `times` from t_start to t_min, steps are those. `save`: the states at these times, on a
     second axis, in place of the images.

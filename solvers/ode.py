@@ -29,7 +29,8 @@ from choices import ArgumentError, choose
 from parameterization import Process
 from sde_lib import SDE, Number
 from shapes import Counts, Grid
-from solvers import quadratures
+from solvers import endings, quadratures
+from solvers.endings import Ending
 
 MAX_STEPS = 10_000
 # An adaptive solver's first step, in log signal-to-noise ratio. One guessed from derivatives is so
@@ -53,6 +54,14 @@ class Method(NamedTuple):
     adaptive: bool = True
     iterations: int = 0
     telling: Callable | None = None
+
+
+class Solved(NamedTuple):
+    """Of a batch y, or several of it on a second axis, evaluations, and how its solves ended."""
+
+    y: Any
+    nfe: Counts
+    ending: Ending
 
 
 class SimplifiedNewton(diffrax.VeryChord):
@@ -130,14 +139,14 @@ class ODESolver:
         light: Callable | None = None,
         times: Grid | None = None,
         save: Float[Array, 'saved'] | None = None,
-    ) -> tuple[Any, Counts]:
+    ) -> Solved:
         """Solves dy/dt = velocity(t, y, args) from t0 to t1 for each member of a batch of pytrees.
 
         `velocity` sees one member: a scalar t, and y and args without the batch axis. Steps are as
         the tolerances ask for, or, given `times` from t0 to t1, those. Returns y(t1), or y at the
         times `save` on a second axis, and each member's number of evaluations, rejected steps
-        included. An evaluation may come with directional derivatives. Raises when a member needs
-        over MAX_STEPS steps.
+        included. An evaluation may come with directional derivatives. A member that needs over
+        MAX_STEPS steps of its own, or that no step leads further, is not done: see endings.py.
 
         `light` is a cheaper velocity for a y with quadratures, on which no velocity depends: it may
         leave theirs out. It stands in at stages that give them no weight: see quadratures.py.
@@ -163,19 +172,24 @@ class ODESolver:
                 first_step,
                 y,
                 args,
-                saveat=diffrax.SaveAt(t1=True) if save is None else _save_at(sde, save, log_snrs),
+                saveat=_save_at(sde, save, log_snrs),
                 stepsize_controller=controller,
                 adjoint=diffrax.ForwardMode(),
-                max_steps=MAX_STEPS,
+                max_steps=max(MAX_STEPS, len(log_snrs)),
+                throw=False,
             )
-            ys = jax.tree.map(lambda ys: ys[0], solution.ys) if save is None else solution.ys
-            return ys, method.per_step * solution.stats['num_steps'] + method.first
+            # The last state is that of the end, after those that are asked for.
+            end = 0 if save is None else slice(None, -1)
+            ys = jax.tree.map(lambda ys: ys[end], solution.ys)
+            ending = endings.in_time(endings.of_diffrax(solution), sde, t0, t1)
+            return Solved(ys, method.per_step * ending.steps + method.first, ending)
 
         if self.per_image:
             return jax.vmap(functools.partial(solve_with, _largest_rms))(y0, args)
-        ys, nfe = solve_with(optimistix.rms_norm, y0, args)
+        ys, *rest = solve_with(optimistix.rms_norm, y0, args)
         num = len(jax.tree.leaves(y0)[0])
-        return ys if save is None else _swap_leading(ys), jnp.full(num, nfe)
+        nfe, ending = jax.tree.map(lambda of_all: jnp.full(num, of_all), rest)
+        return Solved(ys if save is None else _swap_leading(ys), nfe, ending)
 
 
 def _in_log_snr(velocity: Callable, sde: SDE, ends: Float[Array, '2'], batched: bool) -> Callable:
@@ -208,12 +222,18 @@ def _steps(log_snrs: Grid, on_grid: bool, rtol: float, atol: float, norm: Callab
     if on_grid:
         return None, diffrax.StepTo(log_snrs)
     first_step = FIRST_STEP * jnp.sign(log_snrs[-1] - log_snrs[0])
-    return first_step, diffrax.PIDController(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
+    return first_step, _Controller(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
 
 
-def _save_at(sde: SDE, save: Float[Array, 'saved'], log_snrs: Grid) -> diffrax.SaveAt:
+class _Controller(endings.Halting, diffrax.PIDController):
+    """Step sizes as the error asks for."""
+
+
+def _save_at(sde: SDE, save: Float[Array, 'saved'] | None, log_snrs: Grid) -> diffrax.SaveAt:
+    if save is None:
+        return diffrax.SaveAt(t1=True)
     low, high = jnp.minimum(log_snrs[0], log_snrs[-1]), jnp.maximum(log_snrs[0], log_snrs[-1])
-    return diffrax.SaveAt(ts=jnp.clip(sde.log_snr(save), low, high))
+    return diffrax.SaveAt(ts=jnp.clip(sde.log_snr(save), low, high), t1=True)
 
 
 def _swap_leading(tree: Any) -> Any:

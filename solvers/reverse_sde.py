@@ -23,6 +23,8 @@ from jaxtyping import Array, Float
 from choices import ArgumentError, choose
 from sde_lib import expand
 from shapes import OneKey, Scalar
+from solvers import endings
+from solvers.endings import Ending
 from solvers.sampler import Problem, Sampler, Solution
 
 MAX_STEPS = 10_000
@@ -45,9 +47,9 @@ class ReverseSDE(Sampler):
     """Samples of the reverse SDE with diffusion eta g, each image with its own steps: as `rtol` and
     `atol` ask for or, if not `adaptive`, those of the grid.
 
-    For a trajectory adaptive steps end at the times of the grid too. Raises ArgumentError for a
-    solver that does not exist or that cannot choose its steps, and a runtime error when an image
-    needs over MAX_STEPS of them.
+    For a trajectory adaptive steps end at the times of the grid too. An image that needs over
+    MAX_STEPS of them, or that none leads further, is not done. Raises ArgumentError for a solver
+    that does not exist or that cannot choose its steps.
     """
 
     solver: str = 'shark'
@@ -77,12 +79,13 @@ class ReverseSDE(Sampler):
             return self._solve(drift, noise, path, y, log_snrs, stops)
 
         start, end = (jnp.float32(t) for t in (problem.t_start, problem.t_min))
-        y, nfe = jax.vmap(solve)(problem.image_keys, x / sde.alpha(start))
+        y, nfe, ending = jax.vmap(solve)(problem.image_keys, x / sde.alpha(start))
+        ending = endings.in_time(ending, sde, start, end)
         states = None
         if self.trajectory:
             states = jnp.moveaxis(y[:, :-1], 1, 0)
             states = states * expand(sde.alpha(times), states)
-        return Solution(sde.alpha(end) * y[:, -1], nfe, trajectory=states)
+        return Solution(sde.alpha(end) * y[:, -1], nfe, trajectory=states, ending=ending)
 
     def _solve(
         self,
@@ -92,8 +95,10 @@ class ReverseSDE(Sampler):
         y: Float[Array, '*shape'],
         log_snrs: Float[Array, 'ends'],
         stops: Float[Array, 'stops'] | None,
-    ) -> tuple[Float[Array, 'saved *shape'], Array]:
-        """The states of one image at the stops and at the end, and its evaluations."""
+    ) -> tuple[Float[Array, 'saved *shape'], Array, Ending]:
+        """The states of one image at the stops and at the end, its evaluations, and how it ended,
+        with the log signal-to-noise ratio in the place of the time.
+        """
         method = SOLVERS[self.solver]
         controller = diffrax.StepTo(log_snrs)
         first_step = None
@@ -110,9 +115,11 @@ class ReverseSDE(Sampler):
             stepsize_controller=controller,
             saveat=diffrax.SaveAt(t1=True, ts=stops),
             adjoint=diffrax.ForwardMode(),
-            max_steps=MAX_STEPS,
+            max_steps=max(MAX_STEPS, len(log_snrs)),
+            throw=False,
         )
-        return solution.ys, method.per_step * solution.stats['num_steps']
+        ending = endings.of_diffrax(solution)
+        return solution.ys, method.per_step * ending.steps, ending
 
     def _drift_and_noise(self, problem: Problem) -> tuple[Callable, Callable]:
         """The two terms of dy, as the docstring of this module has them, of one image."""
@@ -149,7 +156,7 @@ def brownian_path(
     )
 
 
-class _Controller(diffrax.PIDController):
+class _RoundedDown(diffrax.PIDController):
     """Step sizes rounded down to a quarter power of two.
 
     Brownian paths are rough: without this, the rounding of two programs would grow to the size of
@@ -160,6 +167,10 @@ class _Controller(diffrax.PIDController):
         keep, start, end, *rest = super().adapt_step_size(*args, **kwargs)
         size = jnp.exp2(jnp.floor(4 * jnp.log2(end - start)) / 4)
         return keep, start, start + size, *rest
+
+
+class _Controller(endings.Halting, _RoundedDown):
+    """And an end where they become too small."""
 
 
 def _controller(

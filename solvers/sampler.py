@@ -12,6 +12,8 @@ from choices import ArgumentError
 from parameterization import Process
 from sde_lib import Number, at
 from shapes import Counts, Grid, ImageKeys, State
+from solvers import endings
+from solvers.endings import Ending
 from solvers.grids import TimeGrid
 
 # The i-th noise of every image; draw 0 is for the prior.
@@ -19,7 +21,8 @@ Draw = Callable[[int | Int[Array, '']], State]
 
 
 class Samples(NamedTuple):
-    """Samples at the last time, and the network evaluations that each of them took.
+    """Samples at the last time, and the network evaluations that each of them took. Those whose
+    `ending` is not done are no samples.
 
     `trajectory` are the states on the way at `times`, if they were asked for. `rounds` are those of
     the evaluations that had to wait for each other, of solvers that are parallel in time.
@@ -27,6 +30,7 @@ class Samples(NamedTuple):
 
     x: State
     nfe: Counts
+    ending: Ending
     trajectory: Float[Array, 'times batch *shape'] | None = None
     times: Grid | None = None
     rounds: Counts | None = None
@@ -48,7 +52,8 @@ class Problem(NamedTuple):
 
 class Solution(NamedTuple):
     """States at t_min, and their evaluations; `x_mean` are those without the noise that the last
-    step ended with, None if it ended without. The others are those of `Samples`.
+    step ended with, None if it ended without; `ending` is None after all steps of the grid. The
+    others are those of `Samples`.
     """
 
     x: State
@@ -56,6 +61,7 @@ class Solution(NamedTuple):
     x_mean: State | None = None
     trajectory: Float[Array, 'times batch *shape'] | None = None
     rounds: Counts | None = None
+    ending: Ending | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -106,7 +112,9 @@ class Sampler:
         elif self.denoise:
             x, nfe = process.denoise(x, at(t_min, x)), nfe + 1
             rounds = None if rounds is None else rounds + 1
-        return Samples(x, nfe, found.trajectory, times if self.trajectory else None, rounds)
+        ending = found.ending or endings.at_the_end(times[-1], len(times) - 1, len(x))
+        times = times if self.trajectory else None
+        return Samples(x, nfe, ending, found.trajectory, times, rounds)
 
     def solve(self, problem: Problem) -> Solution:
         """The states at the end and, with `trajectory`, at the times of the grid."""

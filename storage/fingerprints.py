@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree, UInt32
 
 
@@ -14,6 +15,16 @@ def fingerprint(given: Any) -> str:
     """Ten hexadecimal digits that change with any of these plain values."""
     text = json.dumps(given, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
+
+
+def of_arrays(tree: PyTree) -> str:
+    """Ten hexadecimal digits that change with any number of a tree of arrays, and with its form."""
+    leaves, form = jax.tree.flatten(tree)
+    digest = hashlib.sha256(str(form).encode())
+    for leaf in map(np.asarray, leaves):
+        digest.update(f'{leaf.dtype} {leaf.shape}'.encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()[:10]
 
 
 @jax.jit

@@ -13,6 +13,9 @@ import sde_lib
 from choices import ArgumentError
 from parameterization import Process
 
+# Many programs are compiled.
+pytestmark = pytest.mark.slow
+
 SDE, STD = sde_lib.VP(), 0.5
 T_START, T_MIN = 0.5, 1e-2
 SHAPE = (4,)

@@ -17,7 +17,7 @@ from PIL import Image
 
 import run_lib
 from benchmarks import equivalence, launches
-from datasets import batching, loading, sources
+from datasets import batching, image_files, loading
 from reports import logs
 from storage import files
 from tests import tiny_config
@@ -171,13 +171,14 @@ def test_training_goes_on_from_the_checkpoint_before_a_damaged_one(damaged, fina
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """Images as a large folder has them: they are decoded when they are read, and not before."""
-    monkeypatch.setattr(sources, 'VERIFY_BYTES', 0)
+    monkeypatch.setattr(image_files, 'VERIFY_BYTES', 0)
     (tmp_path / 'images').mkdir()
     for i, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (200, 8, 8), np.uint8)):
         Image.fromarray(pixels).save(tmp_path / 'images' / f'{i:03d}.png')
     return tmp_path / 'images'
 
 
+@pytest.mark.slow
 def test_an_image_that_is_broken_costs_nothing_that_was_done(folder, tmp_path):
     """Neither checkpoint nor evaluation is due before the last step, and the file is mended."""
     flags = (
@@ -203,6 +204,7 @@ def test_an_image_that_is_broken_costs_nothing_that_was_done(folder, tmp_path):
     assert_state(tmp_path / 'run', 20, program.arrays(tmp_path / 'undisturbed', 20))
 
 
+@pytest.mark.slow
 def test_an_image_that_is_broken_at_the_first_step_leaves_no_checkpoint(folder, tmp_path):
     for path in folder.iterdir():
         path.write_bytes(path.read_bytes()[:50] + bytes(8) + path.read_bytes()[58:])
@@ -234,6 +236,7 @@ def test_a_full_disk_ends_training_in_one_line(tmp_path):
 
 
 @pytest.mark.parametrize('room_for', [0, 1, 2])
+@pytest.mark.slow
 def test_a_disk_too_full_for_the_log_ends_training_in_one_line(
     room_for, tmp_path, monkeypatch, capfd
 ):
@@ -266,6 +269,7 @@ def test_a_workdir_that_cannot_be_written_to_is_refused_before_there_is_work_to_
     )
 
 
+@pytest.mark.slow
 def test_an_import_that_a_full_disk_has_ended_is_done_by_the_same_command(tmp_path):
     """No file may have more than 30,000 bytes at first."""
     flags = (

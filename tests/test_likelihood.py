@@ -122,8 +122,8 @@ def test_decoding_the_latent_code_gives_back_the_image():
 
     def error(tol):
         solver = ODESolver(rtol=tol, atol=tol)
-        code, _ = latents.encode(process, x, solver=solver)
-        back, _ = latents.decode(process, code, solver=solver)
+        code, *_ = latents.encode(process, x, solver=solver)
+        back, *_ = latents.decode(process, code, solver=solver)
         return likelihood.round_trip_error(x, back).max()
 
     fine, coarse = error(1e-5), error(1e-2)
@@ -140,7 +140,7 @@ def test_the_code_is_identified_by_the_data_alone():
     alpha, sigma = sde.alpha(jnp.float32(1)), sde.sigma(jnp.float32(1))
     scale = jnp.sqrt((alpha * std) ** 2 + sigma**2) / std
     for solver in (SOLVER, ODESolver('bosh3', per_image=False)):
-        code, _ = latents.encode(data.process(sde), x, solver=solver)
+        code, *_ = latents.encode(data.process(sde), x, solver=solver)
         # x(t_min) has a little noise in its deviation: 6e-6 of it.
         np.testing.assert_allclose(code, alpha * mean + scale * (x - mean), atol=2e-4)
 

@@ -1,7 +1,10 @@
 """Which checkpoints are evaluated, and that an interruption does not change the numbers."""
 
+import shutil
 import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,10 +12,12 @@ from PIL import Image
 import run_lib
 from choices import InputError, RunError
 from evaluation import quantities
+from reports import pictures
 from reports.logs import Skipped
+from solvers import adaptive
 from storage import resumable
 from tests import tiny_classes, tiny_classifier, tiny_config
-from tests.support import random_run
+from tests.support import networks, random_run
 
 
 def loss_only(**fields):
@@ -98,6 +103,7 @@ def write_images(path, seed, num=30):
     return f'folder:{path}'
 
 
+@pytest.mark.slow
 def test_images_that_take_the_place_of_others_are_measured_anew(tmp_path):
     """Under the same names, of the same size."""
     config, losses = loss_only(), []
@@ -110,6 +116,7 @@ def test_images_that_take_the_place_of_others_are_measured_anew(tmp_path):
     assert losses[0] == losses[2] != losses[1]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_says_that_its_data_are_others(tmp_path, capsys):
     config = loss_only()
     config.data.source = write_images(tmp_path / 'photos', 0)
@@ -197,3 +204,143 @@ def test_a_best_by_nothing_that_was_measured_is_refused(tmp_path):
     with pytest.raises(InputError, match="eval.best_by: nothing .*'fid'.*; there are: test_loss"):
         run_lib.evaluate(config, tmp_path)
     assert set(numbers(tmp_path)) == {3}
+
+
+# What is drawn
+
+
+def spoiled(workdir, config):
+    """A run of which one parameter is no number."""
+    random_run.create(workdir, config)
+    save = networks.randomised
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networks, 'randomised', lambda params: with_a_nan(save(params)))
+        random_run.save(workdir, config, 3)
+    return workdir
+
+
+def with_a_nan(params):
+    leaves, form = jax.tree.flatten(params)
+    return jax.tree.unflatten(form, [leaves[0].at[(0,) * leaves[0].ndim].set(jnp.nan), *leaves[1:]])
+
+
+def drawn(workdir, **fields):
+    """Runs --mode=sample."""
+    config = tiny_config.get_config()
+    config.sampling.update(fields)
+    run_lib.sample(config, workdir)
+
+
+@pytest.mark.parametrize(
+    ('method', 'why'),
+    [
+        ('pc', '6 are not finite'),
+        ('ode', r'stood still at t = 1 after [\d ,to]+ steps; raise sampling.rtol \(0.1\) or'),
+        ('sde', r'stood still at t = 1 after [\d ,to]+ steps; raise sampling.sde_rtol \(0.02\)'),
+        ('adaptive_sde', r'stood still at t = 1 after [\d ,to]+ steps; raise sampling.sde_rtol'),
+    ],
+)
+@pytest.mark.slow
+def test_a_network_without_numbers_draws_nothing_and_says_so(method, why, tmp_path):
+    workdir = spoiled(tmp_path, tiny_config.get_config())
+    with pytest.raises(
+        RunError, match=f'^{method}: 6 of 6 images are left out: .*{why}'
+    ) as refused:
+        drawn(workdir, method=method)
+    assert 'of the parameters of the checkpoint 1 are not finite' in str(refused.value)
+    assert not list((workdir / 'samples').glob('*.*'))
+
+
+@pytest.mark.slow
+def test_images_that_are_done_are_written_and_the_others_are_not(tmp_path, monkeypatch):
+    random_run.create(tmp_path, tiny_config.get_config(), 3)
+    fields = {'method': 'adaptive_sde', 'sde_rtol': 0.1, 'sde_atol': 0.1}
+    drawn(tmp_path / '.', **fields)
+    whole = np.load(tmp_path / 'samples' / '0000003_adaptive_sde.npz')
+    steps = np.sort((whole['nfe'] - 1) // adaptive.EVALUATIONS)
+    assert steps[0] < steps[-1]
+    monkeypatch.setattr(adaptive, 'MAX_STEPS', int(steps[-1]) - 1)
+    shutil.rmtree(tmp_path / 'samples')
+    with pytest.raises(RunError, match='^adaptive_sde: [1-5] of 6 images are left out: '):
+        drawn(tmp_path, **fields)
+    found = np.load(tmp_path / 'samples' / '0000003_adaptive_sde.npz')
+    is_done = whole['nfe'] < whole['nfe'].max()
+    np.testing.assert_array_equal(found['index'], np.flatnonzero(is_done))
+    np.testing.assert_array_equal(found['samples'], whole['samples'][is_done])
+
+
+@pytest.mark.slow
+def test_an_evaluation_with_images_left_out_has_no_numbers_of_them(tmp_path):
+    config = loss_only(bpd=True, samplers=('pc',), num_samples=6)
+    spoiled(tmp_path, config)
+    with pytest.raises(RunError, match='^numbers are missing: step 3, test_loss is not finite; '):
+        run_lib.evaluate(config, tmp_path)
+    found = {label: q.value for label, q in numbers(tmp_path)[3].items()}
+    assert found == {'bits_per_dim_images_left_out': 12, 'pc_images_left_out': 6}
+    text = (tmp_path / 'eval' / '3' / 'metrics.json').read_text()
+    assert 'NaN' not in text
+    assert not (tmp_path / 'eval' / '3' / 'samples_pc.png').exists()
+
+
+def test_one_image_makes_a_file_that_is_json(tmp_path):
+    config = loss_only(bpd=True, num_bpd_images=1)
+    random_run.create(tmp_path, config, 3)
+    run_lib.evaluate(config, tmp_path)
+    assert 'NaN' not in (tmp_path / 'eval' / '3' / 'metrics.json').read_text()
+    assert numbers(tmp_path)[3]['bits_per_dim'].standard_error is None
+
+
+@pytest.mark.slow
+def test_another_seed_draws_other_images_beside_the_first(tmp_path):
+    random_run.create(tmp_path, tiny_config.get_config(), 3)
+    path = tmp_path / 'samples' / '0000003_pc.npz'
+    drawn(tmp_path)
+    first = dict(np.load(path))
+    drawn(tmp_path, seed=1)
+    other = np.load(tmp_path / 'samples' / '0000003_pc_seed1.npz')['samples']
+    assert (other != first['samples']).any(axis=(1, 2, 3)).all()
+    shutil.rmtree(tmp_path / 'samples' / 'batches')
+    drawn(tmp_path)
+    for name, array in np.load(path).items():
+        np.testing.assert_array_equal(array, first[name])
+
+
+@pytest.mark.slow
+def test_other_settings_never_overwrite_samples(tmp_path):
+    random_run.create(tmp_path, tiny_config.get_config(), 3)
+    for fields in ({}, {'steps': 5}, {'num_samples': 3}, {'steps': 5}, {}):
+        drawn(tmp_path, **fields)
+    found = sorted((tmp_path / 'samples').glob('*.npz'))
+    assert [path.name[:10] for path in found] == ['0000003_pc'] * 3
+    assert len(np.load(tmp_path / 'samples' / '0000003_pc.npz')['samples']) == 6
+    assert sorted(len(np.load(path)['samples']) for path in found) == [3, 6, 6]
+
+
+@pytest.mark.slow
+def test_interrupted_sampling_goes_on_behind_its_last_batch(tmp_path, monkeypatch):
+    random_run.create(tmp_path, tiny_config.get_config(), 3)
+    save, made = resumable.save, []
+
+    def noted(path, arrays):
+        save(path, arrays)
+        made.append(path)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(resumable, 'save', noted)
+    with pytest.raises(KeyboardInterrupt):
+        drawn(tmp_path)
+    drawn(tmp_path)
+    assert len(made) == len(set(made)) == 2
+
+
+@pytest.mark.slow
+def test_a_picture_has_the_first_of_many_images(tmp_path, monkeypatch, capsys):
+    random_run.create(tmp_path, tiny_config.get_config(), 3)
+    monkeypatch.setattr(pictures, 'MOST_IMAGES', 4)
+    drawn(tmp_path)
+    assert '6 images, of which the picture has the first 4 at most' in capsys.readouterr().out
+    assert len(np.load(tmp_path / 'samples' / '0000003_pc.npz')['samples']) == 6
+    # Two rows of two, each pixel enlarged.
+    width, height = Image.open(tmp_path / 'samples' / '0000003_pc.png').size
+    assert width == height

@@ -15,14 +15,14 @@ from choices import InputError
 from datasets import loading, masks
 from datasets.loading import DataError
 from devices import sharding
-from experiments import reading, trained
+from experiments import image_drawing, reading, trained
 from experiments.classifier import Classifier
 from experiments.experiment import Drawing, Shown
 from experiments.score_model import ScoreModel
 from guidance.measurements import Measurement
 from reports import pictures
 from shapes import HostPixels, ImageShape
-from storage import files
+from storage import files, fingerprints
 from training import Params
 
 # The number of the key of noise in measurements; those of images count from 0.
@@ -51,9 +51,11 @@ def class_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
     labels_of = conditioning.labels(config, num_classes)
     is_in_columns = config.task.label is None and num_classes <= MOST_COLUMNS
 
-    def show(pixels):
-        labels = np.asarray(labels_of(jnp.arange(len(pixels))))
-        sheet = pictures.grid(pixels, num_classes if is_in_columns else None)
+    def show(pixels, index):
+        labels = np.asarray(labels_of(jnp.asarray(index)))
+        most = pictures.most(pixels.shape)
+        shown = in_place(pixels, index, config.sampling.num_samples)[:most]
+        sheet = pictures.grid(shown, num_classes if is_in_columns else None)
         note = None
         if classifier is not None:
             share = accuracy(classifier, params, pixels, labels, mesh)
@@ -82,32 +84,51 @@ def measured_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawi
     the measurement, and what was drawn.
     """
     task = config.task
-    measured = conditioning.create_measurement(task, model.image_shape, load_array(config))
+    array = load_array(config)
+    measured = conditioning.create_measurement(task, model.image_shape, array)
     draw = conditioning.create_measured_sampler(config, model, measured.measurement)
     originals, y = load_measurements(config, model, measured)
 
-    def show(pixels):
-        pixels = pixels.reshape(len(y), task.samples_each, *model.image_shape)
+    def show(pixels, index):
+        arrays = {'measurements': np.asarray(y)}
+        drawn = in_place(pixels, index, num).reshape(len(y), task.samples_each, *model.image_shape)
+        if len(index) == num:
+            arrays['samples'] = drawn
         shown = np.asarray(model.format.to_uint8(measured.measurement.picture(y)))
-        columns, arrays = [shown[:, None], pixels], {'measurements': np.asarray(y)}
-        arrays['samples'] = pixels
+        columns = [shown[:, None], drawn]
         if originals is not None:
             columns, arrays['originals'] = [originals[:, None], *columns], originals
         rows = np.concatenate(columns, axis=1)
+        rows = rows[: max(1, pictures.most(pixels.shape) // rows.shape[1])]
         sheet = pictures.grid(rows.reshape(-1, *model.image_shape), rows.shape[1])
         return Shown(sheet, arrays)
 
     num, name = len(y) * task.samples_each, f'{task.name}_{task.method}'
-    return _drawing(config, model, name, num, draw, Given(y=y), show)
+    return _drawing(config, model, name, num, draw, Given(y=y), show, array)
 
 
-def _drawing(config, model, name, num, draw, given, show) -> Drawing:
+def _drawing(config, model, name, num, draw, given, show, array=None) -> Drawing:
     def in_8_bits(params, key, indices, given):
-        drawn = draw(params, key, indices, given)
-        return {'pixels': model.format.to_uint8(drawn.x), 'nfe': drawn.nfe}
+        return image_drawing.in_8_bits(model.format, draw(params, key, indices, given))
 
     batch_size = config.sampling.batch_size
-    return Drawing(name, num, batch_size, in_8_bits, name, given, show)
+    remedy = image_drawing.remedy(config.sampling, config.sampling.method)
+    sampler = image_drawing.create_sampler(config, model.sde, config.sampling.method)
+    depends_on = [
+        repr(sampler),
+        sorted(config.task.items()),
+        fingerprints.of_arrays((given, array)),
+    ]
+    fingerprint = repr(depends_on)
+    seed = image_drawing.seed(config)
+    return Drawing(name, num, batch_size, seed, in_8_bits, fingerprint, given, show, remedy)
+
+
+def in_place(pixels: HostPixels, index: np.ndarray, num: int) -> HostPixels:
+    """`num` images, of which those with these numbers are there."""
+    found = np.tile(pictures.absent(pixels.shape[1:]), (num, 1, 1, 1))
+    found[index] = pixels
+    return found
 
 
 def load_array(config: ConfigDict) -> np.ndarray | None:
@@ -136,7 +157,8 @@ def load_measurements(
 ) -> tuple[np.ndarray | None, jax.Array]:
     """The original images, if they are not measurements already, and measurements of all."""
     task, measurement = config.task, measured.measurement
-    key = jax.random.fold_in(jax.random.key(config.seed), MEASUREMENT)
+    seed = config.seed if task.seed is None else task.seed
+    key = jax.random.fold_in(jax.random.key(seed), MEASUREMENT)
     if not task.measured:
         pixels = load_pictures(config, model.image_shape)
         x = model.format.to_float(jnp.asarray(pixels))

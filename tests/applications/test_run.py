@@ -1,11 +1,13 @@
 """Conditional sampling as users run it: their images, masks and classifiers, and refusals."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
 import run_lib
-from choices import InputError
+from choices import InputError, RunError
+from experiments import image_drawing
 from tests import tiny_classes, tiny_classifier, tiny_config
 from tests.support import program, random_run
 
@@ -178,3 +180,45 @@ def test_a_task_is_for_sampling(tmp_path):
     flags = '--config=tests/tiny_config.py', f'--workdir={tmp_path}'
     line = program.refusal(*flags, '--mode=train', '--task=inpaint')
     assert line == 'error: --task: inpaint is for --mode=sample of a score model'
+
+
+def test_images_that_are_none_leave_their_places_in_the_picture(digits, files, monkeypatch):
+    """And are in no array: `index` says which samples the others are."""
+    draw = image_drawing.in_8_bits
+
+    def without_the_third(image_format, found):
+        arrays = draw(image_format, found)
+        return {**arrays, 'is_finite': arrays['is_finite'] & (jnp.arange(len(found.x)) != 2)}
+
+    fields = {
+        'name': 'inpaint',
+        'mask': str(files / 'mask.png'),
+        'images': f'folder:{files}/pictures',
+        'num_images': 2,
+        'noise_std': 0.1,
+        'method': 'dps',
+    }
+    monkeypatch.setattr(image_drawing, 'in_8_bits', without_the_third)
+    with pytest.raises(RunError, match='^inpaint_dps: 1 of 4 images are left out: 1 are not fini'):
+        sample(digits, **fields)
+    found = np.load(digits / 'samples' / '0000000_inpaint_dps.npz')
+    np.testing.assert_array_equal(found['index'], [0, 1, 3])
+    assert found['samples'].shape == (3, 8, 8, 1)
+    assert found['originals'].shape == (2, 8, 8, 1)
+
+
+def test_noise_in_measurements_has_a_seed_of_its_own(digits, files):
+    fields = {
+        'name': 'superresolve',
+        'factor': 2,
+        'images': f'folder:{files}/pictures',
+        'num_images': 2,
+        'noise_std': 0.1,
+        'method': 'dps',
+    }
+    found = [sample(digits, **fields, seed=seed) for seed in (None, 42, 7)]
+    measured = [arrays['measurements'] for _, arrays in found]
+    np.testing.assert_array_equal(measured[0], measured[1])
+    assert np.abs(measured[2] - measured[0]).min() > 0
+    # Of other measurements, samples are beside the first.
+    assert len({name for name, _ in found}) >= 2

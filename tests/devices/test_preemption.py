@@ -10,6 +10,14 @@ from devices import preemption
 from devices.preemption import StopRequest
 
 
+@pytest.fixture(autouse=True)
+def hang_ups_are_heeded():
+    """Whoever started the tests may have told them to ignore these, as nohup does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize('number', preemption.STOPPING)
 def test_a_signal_is_noted_and_handled_as_before_afterwards(number):
     before = signal.getsignal(number)

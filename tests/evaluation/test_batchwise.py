@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from devices import sharding
+from evaluation import left_out
 from evaluation.batchwise import Checkpoint, Draws, OverData
+from solvers import endings
 
 MESH = sharding.create_mesh()
 PARAMS = {'scale': jnp.float32(3)}
@@ -124,7 +126,11 @@ def test_parts_are_named_by_all_that_they_depend_on(tmp_path):
 @jax.jit
 def draw(params, key, indices, given):
     noise = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (2, 2, 1), 'uint8'))
-    return {'pixels': noise(indices), 'nfe': jnp.int32(params['scale']) + 0 * indices}
+    ending = endings.at_the_end(0.0, 3, len(indices))
+    # Of images 100 and on nothing can be made.
+    values = jnp.where(indices < 100, 0.0, jnp.nan)
+    nfe = jnp.int32(params['scale']) + 0 * indices
+    return {'pixels': noise(indices), 'nfe': nfe, **left_out.arrays(ending, values)}
 
 
 def draws(num, batch_size=4, run=draw):
@@ -162,3 +168,12 @@ def test_what_is_all_there_is_not_even_compiled(tmp_path):
     again = draws(8, run=None)(PARAMS, tmp_path)
     np.testing.assert_array_equal(again.pixels, first.pixels)
     assert again.seconds == first.seconds > 0
+
+
+def test_images_that_are_none_are_left_out_and_counted():
+    drawn = draws(104, batch_size=8)(PARAMS)
+    np.testing.assert_array_equal(drawn.index, np.arange(100))
+    assert len(drawn.pixels) == len(drawn.nfe) == 100
+    assert drawn.left_out.value == 4
+    assert drawn.problem == 'pc: 4 of 104 images are left out: 4 are not finite'
+    assert draws(8)(PARAMS).problem is None

@@ -47,8 +47,11 @@ def test_what_is_found_of_an_image_does_not_depend_on_its_batch():
     """Images 3 to 7 are in both; what is drawn for an image is its own."""
     early, late = measured(0, 8), measured(3, 11)
     for name in BitsPerDim._fields:
-        found, again = getattr(early, name)[3:], getattr(late, name)[:5]
-        np.testing.assert_allclose(found, again, rtol=1e-4, atol=1e-4)
+        of_both = zip(
+            *map(jax.tree.leaves, (getattr(early, name), getattr(late, name))), strict=True
+        )
+        for found, again in of_both:
+            np.testing.assert_allclose(found[3:], again[:5], rtol=1e-4, atol=1e-4)
     assert np.ptp(early.by_draw, axis=(1, 2)).min() > 0
 
 

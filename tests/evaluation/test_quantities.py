@@ -57,6 +57,15 @@ def test_numbers_of_numpy_and_jax_are_written(tmp_path):
     assert quantities.read(tmp_path / 'a.json') == [Quantity('a', 0.5, 0.25)]
 
 
+def test_files_have_no_numbers_that_are_not_finite(tmp_path):
+    given = [Quantity('a', float('nan'), of='pc'), Quantity('b', 1.0, float('nan')), *FOUND]
+    found, others = quantities.finite(given)
+    assert others == ['pc_a']
+    quantities.write(tmp_path / 'a.json', 7, found)
+    assert quantities.read(tmp_path / 'a.json') == [Quantity('b', 1.0), *FOUND]
+    assert 'NaN' not in (tmp_path / 'a.json').read_text()
+
+
 def test_files_of_before_are_read_by_their_names_alone(tmp_path):
     """They were dictionaries, with the step among the numbers."""
     path = tmp_path / 'metrics.json'

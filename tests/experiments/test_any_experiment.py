@@ -17,6 +17,9 @@ from reports import logs
 from storage.checkpoints import Checkpoints
 from tests.support import program, regression
 
+# Many programs are compiled.
+pytestmark = pytest.mark.slow
+
 CONFIG = '--config=tests/support/regression.py'
 
 

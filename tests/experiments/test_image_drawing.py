@@ -99,6 +99,20 @@ def test_a_method_compiles_once_for_a_shape(method):
     assert len(compiled) <= 2  # Those of the loop above: its keys and its sum.
 
 
+@pytest.mark.parametrize('method', ['pc', 'picard'])
+@pytest.mark.parametrize('name', ['vp', 'subvp', 'edm', 'flow'])
+def test_a_grid_that_does_not_reach_the_data_is_refused(name, method):
+    """Their images were black; grids that do reach them have others."""
+    config = base.get_config()
+    config.sampling.update({'steps': 4, 't_min': 0.0, 'grid': 'log_snr'})
+    sde = sde_lib.create(name)
+    with pytest.raises(InputError, match="^sampling.grid: 'log_snr', and sampling.t_min is 0.0"):
+        image_drawing.create_sampler(config, sde, method)
+    for grid in ('uniform', 'karras'):
+        drawn = create(method, sde, t_min=0.0, grid=grid, steps=4)(KEY, jnp.arange(2))
+        assert drawn['is_finite'].all()
+
+
 def differences_between_devices():
     """The largest difference that eight devices make, for every method."""
     mesh = sharding.create_mesh()

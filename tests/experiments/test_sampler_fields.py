@@ -39,6 +39,10 @@ def test_a_drawing_is_what_the_config_says_in_8_bits():
     assert {name: (a.shape, a.dtype) for name, a in drawn.items()} == {
         'pixels': ((3, *model.image_shape), jnp.uint8),
         'nfe': ((3,), jnp.int32),
+        'is_done': ((3,), bool),
+        't_last': ((3,), jnp.float32),
+        'steps': ((3,), jnp.int32),
+        'is_finite': ((3,), bool),
     }
 
 
@@ -155,14 +159,14 @@ def test_every_field_of_a_method_changes_its_sampler(method, choice, field):
 
 
 def test_every_field_of_sampling_is_one_of_all_methods_or_of_some():
-    of_drawing = {'method', 'num_samples', 'batch_size'}
+    of_drawing = {'method', 'num_samples', 'batch_size', 'seed'}
     assert set(base.sampling()) == set(OTHER) | set(OF_ALL) | of_drawing
     declared = set().union(*(own_names(*choice) for choice in CHOICES))
     assert declared == set(OTHER)
 
 
 def argument(field):
-    return samplers.ARGUMENTS.get(field, field)
+    return image_drawing.ARGUMENTS.get(field, field)
 
 
 # Every sampler has a grid, for the states on its way: of these it makes no steps.

@@ -23,7 +23,7 @@ class Noting:
 
     def apply(self, variables, x, labels, **given):
         self.given.append(given)
-        return jnp.zeros_like(x)
+        return jnp.zeros((*x.shape[:-1], 1))
 
 
 def given(config, train, num=400):

@@ -9,6 +9,9 @@ from experiments import trained
 from tests import tiny_classifier, tiny_config
 from tests.support import networks, random_run
 
+# Many programs are compiled.
+pytestmark = pytest.mark.slow
+
 SHAPE = (8, 8, 1)
 
 

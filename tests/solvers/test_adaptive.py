@@ -93,7 +93,9 @@ def test_increments_over_parts_of_a_step_add_up():
     np.testing.assert_allclose(whole, parts, atol=1e-5)
 
 
-def test_what_takes_too_many_steps_is_an_error(monkeypatch):
+def test_an_image_that_takes_too_many_steps_is_not_done(monkeypatch):
     monkeypatch.setattr(adaptive, 'MAX_STEPS', 5)
-    with pytest.raises(Exception, match='an image needs over 5 steps: raise the tolerances'):
-        jax.block_until_ready(draw(1).nfe)
+    ending = draw(1).ending
+    assert not ending.is_done[0]
+    assert ending.steps[0] == 5
+    assert 1e-3 < ending.t_last[0] < 1

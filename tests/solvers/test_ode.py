@@ -53,8 +53,8 @@ def test_a_solve_may_be_shorter_than_the_first_step_of_an_adaptive_solver(ends):
     assert abs(jnp.diff(SDE.log_snr(jnp.array(ends)))) < ode.FIRST_STEP / 2
     field, solver = ode.velocity(mixture.example().process(SDE)), ODESolver('dopri5', 1e-4, 1e-4)
     solve = functools.partial(solver.solve, field, jnp.array([[1.0, -0.5]]), None, *ends, sde=SDE)
-    adaptive, nfe = solve()
-    on_grid, _ = solve(times=jnp.linspace(*ends, 9))
+    adaptive, nfe, _ = solve()
+    on_grid, *_ = solve(times=jnp.linspace(*ends, 9))
     assert nfe.tolist() == [7]  # Of one step.
     np.testing.assert_allclose(adaptive, on_grid, atol=1e-4)
 
@@ -75,8 +75,8 @@ def test_a_quadrature_is_left_out_where_dopri5_gives_it_no_weight(ends, per_imag
     state = jnp.array([[2.0, 1.0]]), jnp.zeros(1)
     solver = ODESolver('dopri5', 1e-4, 1e-4, per_image)
     solve = functools.partial(solver.solve, velocity, state, None, *ends, sde=SDE)
-    expected, expected_nfe = solve()
-    found, nfe = jax.block_until_ready(solve(light=light))
+    expected, expected_nfe, _ = solve()
+    found, nfe, _ = jax.block_until_ready(solve(light=light))
     assert nfe.tolist() == expected_nfe.tolist()
     assert len(light_calls) == nfe[0] // 6
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3), found, expected)
@@ -138,7 +138,7 @@ def test_decoding_gives_back_what_was_encoded():
 
     @jax.jit
     def there_and_back(x):
-        latent, _ = latents.encode(process, x, solver=solver, t_min=T_MIN)
+        latent, *_ = latents.encode(process, x, solver=solver, t_min=T_MIN)
         return latents.decode(process, latent, solver=solver, t_min=T_MIN)[0]
 
     np.testing.assert_allclose(there_and_back(x), x, atol=1e-4)
@@ -152,7 +152,7 @@ def test_a_grid_leads_there_and_back():
     @jax.jit
     def there_and_back(x):
         options = {'sde': SDE, 'times': times[::-1]}
-        latent, _ = solver.solve(ode.velocity(process), x, None, T_MIN, SDE.T, **options)
+        latent, *_ = solver.solve(ode.velocity(process), x, None, T_MIN, SDE.T, **options)
         return latents.decode(process, latent, solver=solver, t_min=T_MIN, times=times)[0]
 
     np.testing.assert_allclose(there_and_back(x), x, atol=1e-4)

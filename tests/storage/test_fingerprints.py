@@ -38,3 +38,12 @@ def test_a_checksum_is_that_of_the_same_arrays_in_other_containers():
     as_lists = {'a': [PARAMS['bias']], 'b': (PARAMS['kernel'],)}
     assert fingerprints.checksum(as_lists) == fingerprints.checksum(PARAMS)
     assert fingerprints.checksum(jax.device_get(PARAMS)) == fingerprints.checksum(PARAMS)
+
+
+def test_a_fingerprint_of_arrays_changes_with_every_number_and_place():
+    given = [{'a': np.arange(3.0), 'b': None}, {'a': np.array([1.0, 0.0, 2.0]), 'b': None}]
+    given += [{'a': np.arange(3), 'b': None}, {'b': np.arange(3.0), 'a': None}, np.arange(3.0)]
+    assert len(set(map(fingerprints.of_arrays, given))) == len(given)
+    assert fingerprints.of_arrays({'a': np.arange(3.0), 'b': None}) == fingerprints.of_arrays(
+        given[0]
+    )
