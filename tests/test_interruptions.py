@@ -300,6 +300,7 @@ def test_what_no_other_part_says_of_a_full_disk_is_said_in_one_line(tmp_path, mo
 DIVERGING = '--config.optim.lr=1e30', '--config.optim.warmup=0', '--config.training.max_skipped=4'
 
 
+@pytest.mark.slow
 def test_training_that_diverges_stops_and_says_where_and_why(tmp_path):
     """The first update makes parameters with which there is no finite loss."""
     flags = *SHORT, '--mode=train', f'--workdir={tmp_path}', *DIVERGING

@@ -172,6 +172,7 @@ def test_a_flax_checkpoint_is_imported_and_sampled_and_survives_an_export(tmp_pa
         run_lib.import_checkpoint(published_config.get_config(), first, exported)
 
 
+@pytest.mark.slow
 def test_a_pytorch_checkpoint_is_imported_and_evaluated(tmp_path, capsys):
     file = '--checkpoint=tests/data/published_ncsnpp_ve.pth'
     program.call(PUBLISHED, '--mode=import', f'--workdir={tmp_path}', file)

@@ -136,6 +136,7 @@ def test_a_resumed_run_says_that_its_data_are_others(tmp_path, capsys):
 # Checkpoints
 
 
+@pytest.mark.slow
 def test_a_range_of_checkpoints_and_the_best_of_them(tmp_path, capsys):
     config = loss_only(checkpoints=(3, 9), best_by='test_loss')
     random_run.create(tmp_path, config, 2, 3, 5, 10)
@@ -148,6 +149,7 @@ def test_a_range_of_checkpoints_and_the_best_of_them(tmp_path, capsys):
     assert all(f'{loss:.4g}' in report for loss in found.values())
 
 
+@pytest.mark.slow
 def test_checkpoints_that_are_still_to_come_are_waited_for(tmp_path, monkeypatch):
     config = loss_only(checkpoints=(1, 8), wait=60.0)
     random_run.create(tmp_path, config)

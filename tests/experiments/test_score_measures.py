@@ -61,6 +61,7 @@ def test_every_image_counts_when_the_batch_size_does_not_divide(tmp_path):
     np.testing.assert_allclose(found['bits_per_dim'].value, arrays['by_draw'].mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_networks_of_classes_are_given_those_of_the_images():
     config, _ = make(num_dequantizations=2, num_probes=2, importance_weighted=True)
     config.model.num_classes = 10

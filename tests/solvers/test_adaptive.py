@@ -49,6 +49,7 @@ def test_without_noise_it_solves_the_probability_flow():
 
 
 @pytest.mark.parametrize('method', [AdaptiveSDE, ReverseSDE])
+@pytest.mark.slow
 def test_a_trajectory_leads_from_the_prior_to_the_samples(method):
     """On the way states are distributed as the data with noise are."""
     data, options = mixture.example(), {'grid': TimeGrid(3, 'log_snr'), 'denoise': False}
