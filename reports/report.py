@@ -189,7 +189,8 @@ def comparison(newest: list[Quantity]) -> str:
     if not samplers:
         return ''
     # A measure is what samplers have; others that have it too are real images in their place.
-    columns = list(dict.fromkeys((q.name, q.by) for q in newest if q.of in samplers))
+    measures = (q for q in newest if q.of in samplers and q.better)
+    columns = list(dict.fromkeys((q.name, q.by) for q in measures))
     others = dict.fromkeys(q.of for q in newest if (q.name, q.by) in columns)
     floors = [of for of in others if of not in samplers]
     values = {(q.of, q.name, q.by): q for q in newest}
