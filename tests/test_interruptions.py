@@ -71,9 +71,10 @@ def test_sigterm_saves_the_present_step_and_the_same_command_goes_on_from_it(tmp
     assert_state(workdir, 200, program.arrays(tmp_path / 'undisturbed', 200))
 
 
+# Whoever started the tests may have told them to ignore SIGHUP, as nohup does.
 IN_A_TERMINAL = (
-    'import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); '
-    'os.execv(sys.argv[1], sys.argv[1:])'
+    'import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); '
+    'signal.signal(signal.SIGHUP, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])'
 )
 
 
