@@ -1,6 +1,6 @@
 # make demo   train on digits, sample, measure: five to eight minutes on two cores
 # make test   the fast tests: six to nine minutes
-# make test-slow   the others: four to seven
+# make test-slow   the others: six to nine
 # make lint   style and formatting
 # make clean  remove the environment and what `make demo` made
 
