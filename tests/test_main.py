@@ -48,6 +48,7 @@ def test_training_leaves_what_the_readme_promises(workdir):
     assert all(0 <= row['data_wait'] <= 1 for row in rows if 'loss' in row)
 
 
+@pytest.mark.slow
 def test_evaluation_measures_loss_likelihood_and_samplers(workdir):
     printed = program.succeed(CONFIG, '--mode=eval', f'--workdir={workdir}')
     assert (workdir / 'report.html').exists()

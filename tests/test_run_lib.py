@@ -161,6 +161,7 @@ def test_checkpoints_that_are_still_to_come_are_waited_for(tmp_path, monkeypatch
     assert set(numbers(tmp_path)) == {4, 8}
 
 
+@pytest.mark.slow
 def test_waiting_has_an_end_and_keeps_what_was_found(tmp_path, monkeypatch):
     config = loss_only(checkpoints=(1, 8), wait=0.01)
     random_run.create(tmp_path, config, 4)

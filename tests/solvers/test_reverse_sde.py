@@ -40,6 +40,7 @@ def test_nfe_is_the_number_of_network_calls(solver, steps):
     ('name', 'steps', 'options'),
     [('vp', None, {}), ('ve', 60, {'solver': 'sra1'}), ('edm', 60, {'eta': 0.5})],
 )
+@pytest.mark.slow
 def test_samples_are_from_the_mixture(name, steps, options):
     data = mixture.example()
     drawn = draw(2000, data.process(sde_lib.create(name)), steps, **options)
