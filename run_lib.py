@@ -20,13 +20,14 @@ from analysis import cost, nans
 from choices import InputError, RunError
 from configs import base
 from datasets import batching, identity
+from datasets.stored import Examples
 from devices import preemption, processes, sharding
 from devices.preemption import StopRequest
 from evaluation import left_out, quantities
 from evaluation.batchwise import Checkpoint, Draws, Found, Measure, OverData
 from evaluation.quantities import LOWER
 from experiments import kinds, programs
-from experiments.experiment import Data, Drawing, Experiment, Shown
+from experiments.experiment import Drawing, Experiment, Shown
 from published import exchange
 from reports import logs, pictures, plots, report
 from reports.logs import MetricsLog, ProgressLog
@@ -110,7 +111,7 @@ class Periodic:
         config: ConfigDict,
         experiment: Experiment,
         mesh: Mesh,
-        test_data: Data,
+        test_data: Examples,
         directory: pathlib.Path,
     ) -> 'Periodic':
         """Compiles nothing yet; InputError if images cannot be drawn as the config says."""
@@ -259,7 +260,7 @@ def show_training(workdir: pathlib.Path) -> None:
 
 
 def dispatches(
-    config: ConfigDict, data: Data, start: int, mesh: Mesh
+    config: ConfigDict, data: Examples, start: int, mesh: Mesh
 ) -> Iterator[dict[str, jax.Array]]:
     """Batches from step `start` on, on the devices, stacked by training.steps_per_dispatch."""
     fields = config.training
@@ -529,7 +530,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     workdirs.claim(workdir, config.to_dict(), base.is_fixed(config.experiment))
 
 
-def keep_data(workdir: pathlib.Path, step: int, train_data: Data, test_data: Data) -> None:
+def keep_data(workdir: pathlib.Path, step: int, train_data: Examples, test_data: Examples) -> None:
     """Keeps what identifies the data when training begins; says later if they are others."""
     data = {'train': train_data, 'test': test_data}
     found = {split: _identified(of_split) for split, of_split in data.items()}
@@ -537,7 +538,7 @@ def keep_data(workdir: pathlib.Path, step: int, train_data: Data, test_data: Dat
         print(line, flush=True)
 
 
-def _identified(data: Data) -> dict[str, Any]:
+def _identified(data: Examples) -> dict[str, Any]:
     return {'examples': len(data), 'fingerprint': identity.fingerprint(data)}
 
 
@@ -580,13 +581,13 @@ def open_checkpoints(
 # Data and periods
 
 
-def check_enough(data: Data, batch_size: int) -> None:
+def check_enough(data: Examples, batch_size: int) -> None:
     """Raises InputError if there are fewer examples than a batch has."""
     if batch_size > len(data):
         raise InputError(f'training.batch_size: {batch_size} is more than all {len(data)} examples')
 
 
-def first_batch(data: Data, size: int, mesh: Mesh) -> dict[str, jax.Array]:
+def first_batch(data: Examples, size: int, mesh: Mesh) -> dict[str, jax.Array]:
     """The first examples of a split on the devices, repeated if there are too few."""
     rows = batching.own_rows(size, *processes.place())
     return sharding.split(mesh, data.gather(rows % len(data)))

@@ -10,27 +10,17 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from typing import Protocol
 
 import grain
 import numpy as np
 from jaxtyping import Int
 
 from datasets.loading import Batch, permutation
-from datasets.stored import DataError
+from datasets.stored import DataError, Examples
 
 # A thread reads a whole batch: decoding wants all cores, and two more threads to wait for the disk.
 NUM_READERS = min(16, 2 + (os.cpu_count() or 1))
 READ_OPTIONS = grain.ReadOptions(num_threads=NUM_READERS, prefetch_buffer_size=NUM_READERS)
-
-
-class Examples(Protocol):
-    """Examples of any kind: images, vectors. `gather(indices)` are arrays by name, one row each."""
-
-    def __len__(self) -> int: ...
-
-    def gather(self, indices: Int[np.ndarray, 'batch']) -> Batch:
-        """The examples with these indices."""
 
 
 def stream(

@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from datasets import threads
+from datasets.stored import Examples
 
 # Arrays up to this size are looked at whole; of larger ones every n-th row, so that it is as much.
 WHOLE_BYTES = 2**28
@@ -21,14 +22,6 @@ FILES_READ = 4096
 END_BYTES = 2**15
 # Of data that are known only by reading them, so many examples, evenly spread, are looked at.
 EXAMPLES_READ = 256
-
-
-class Examples(Protocol):
-    """Examples of any kind, as in batching.py."""
-
-    def __len__(self) -> int: ...
-
-    def gather(self, indices: np.ndarray) -> dict[str, np.ndarray]: ...
 
 
 class File(Protocol):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,6 +13,18 @@ SPLITS = ('train', 'test')
 NO_LABEL = -1
 
 Indices = Int[np.ndarray, 'chosen']
+
+
+class Examples(Protocol):
+    """Examples of any kind: images, vectors. `gather(indices)` are arrays by name, one row each.
+
+    They may have a `fingerprint` too, text that changes with them; see identity.py.
+    """
+
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: Int[np.ndarray, 'batch']) -> dict[str, np.ndarray]:
+        """The examples with these indices."""
 
 
 class DataError(InputError):

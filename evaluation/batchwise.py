@@ -20,7 +20,7 @@ from jaxtyping import Int
 from tqdm import tqdm
 
 from datasets import batching, identity
-from datasets.batching import Examples
+from datasets.stored import Examples
 from devices import processes, sharding
 from evaluation import left_out
 from evaluation.quantities import Quantity

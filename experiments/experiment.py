@@ -15,24 +15,13 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from jaxtyping import Array, Int
 
+from datasets.stored import Examples
 from evaluation.batchwise import Measure
 from reports import pictures
 from shapes import HostPixels, OneKey, PerImage
 from training import Metrics, Params, TrainState
 
 Batch = dict[str, Array]
-
-
-class Data(Protocol):
-    """The examples of a split: `gather(indices)` is a batch of arrays by name.
-
-    Examples may have a `fingerprint` too, text that changes with them; see datasets/identity.py.
-    """
-
-    def __len__(self) -> int: ...
-
-    def gather(self, indices: Int[np.ndarray, 'batch']) -> dict[str, np.ndarray]:
-        """The examples with these indices."""
 
 
 class Shown(NamedTuple):
@@ -81,7 +70,7 @@ class Program(NamedTuple):
 class Experiment(Protocol):
     """Anything that is trained, evaluated and, maybe, drawn with."""
 
-    def data(self, split: str) -> Data:
+    def data(self, split: str) -> Examples:
         """The examples of 'train' or 'test'; InputError if they are of no use here."""
 
     def batch_shapes(self, size: int) -> Batch:
