@@ -14,6 +14,8 @@ from shapes import OneKey, Scalar
 from training import Metrics, Params, TrainState
 
 
+# Of a large network it takes seconds to trace, and several programs ask for it.
+@functools.lru_cache(maxsize=4)
 def abstract_state(experiment: Experiment, mesh: Mesh | AbstractMesh) -> TrainState:
     """The shapes of a state, and how it lies on the mesh."""
     key = jax.eval_shape(jax.random.key, 0)
