@@ -61,13 +61,20 @@ def keep_data(workdir: pathlib.Path, step: int, found: dict[str, dict]) -> list[
     """Writes what identifies the data of a run, by split, to `data.json` when it begins; later, a
     line for each split that is another one now.
 
-    A workdir without such a file is older than these, and there is nothing to compare with.
+    Of a run without such a file, begun by an older version or imported, it is written now, which a
+    line says. Raises InputError if the file is damaged.
     """
     path = workdir / 'data.json'
-    if step == 0:
+    is_unknown = step > 0 and not path.exists()
+    if step == 0 or is_unknown:
         write_json(path, found)
-        return []
-    began_with = json.loads(path.read_text()) if path.exists() else {}
+    if is_unknown:
+        return [
+            f'{workdir}: it has no data.json, so whether the data are those that training began '
+            'with is not known; from now on they are compared with those of today, of which a '
+            'folder holds out other images than older versions did'
+        ]
+    began_with = read_json(path)
     return [
         f'{workdir}: the {split} split has {now["examples"]:,} examples, and had '
         f'{began_with[split]["examples"]:,} when training began; not all of them are the same'

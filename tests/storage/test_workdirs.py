@@ -81,6 +81,17 @@ def test_other_data_than_those_that_a_run_began_with_are_told(tmp_path):
     assert workdirs.keep_data(tmp_path, 20, {'test': split(7, 'd')}) == []
 
 
-def test_a_run_that_is_older_than_this_goes_on(tmp_path):
-    assert workdirs.keep_data(tmp_path, 10, {'train': split(1, 'a')}) == []
-    assert not list(tmp_path.iterdir())
+def test_a_run_of_whose_data_nothing_is_known_is_told_so_once(tmp_path):
+    """One of an older version, or one that was imported."""
+    today = {'train': split(1, 'a')}
+    (line,) = workdirs.keep_data(tmp_path, 10, today)
+    assert 'no data.json' in line
+    assert workdirs.keep_data(tmp_path, 20, today) == []
+    assert workdirs.keep_data(tmp_path, 20, {'train': split(1, 'b')})
+
+
+@pytest.mark.parametrize('content', ['', '{"train": ', '[]'])
+def test_damaged_knowledge_of_data_is_named(content, tmp_path):
+    (tmp_path / 'data.json').write_text(content)
+    with pytest.raises(InputError, match=r'data.json is (cut short or )?damaged'):
+        workdirs.keep_data(tmp_path, 10, {'train': split(1, 'a')})
