@@ -3,7 +3,6 @@
 A workdir holds `config.json`, `data.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
 """
 
-import dataclasses
 import pathlib
 import signal
 import time
@@ -18,21 +17,21 @@ from ml_collections import ConfigDict
 import applications
 from analysis import cost, nans
 from choices import InputError, RunError
-from configs import base
-from datasets import batching, identity
+from datasets import batching
 from datasets.stored import Examples
 from devices import preemption, processes, sharding
 from devices.preemption import StopRequest
-from evaluation import left_out, quantities
+from evaluation import quantities
 from evaluation.batchwise import Checkpoint, Draws, Found, Measure, OverData
 from evaluation.quantities import LOWER
-from experiments import kinds, programs
-from experiments.experiment import Drawing, Experiment, Shown
+from experiments import kinds, programs, run_files
+from experiments.experiment import Experiment, Shown
+from experiments.periodic import Periodic
 from published import exchange
 from reports import logs, pictures, plots, report
 from reports.logs import MetricsLog, ProgressLog
 from storage import files, fingerprints, resumable, workdirs
-from storage.checkpoints import Checkpoints, Policy
+from storage.checkpoints import Checkpoints
 from training import Metrics, Params, TrainState
 
 WAIT_SECONDS = 2.0  # between looks for a checkpoint that is still to come
@@ -55,7 +54,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     fields = config.training
     check_periods(fields)
-    processes.from_first(lambda: check_workdir(workdir))
+    processes.from_first(lambda: run_files.check(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     sharding.check_divides(mesh, 'training.batch_size', fields.batch_size)
     experiment = kinds.create(config, mesh)
@@ -63,13 +62,13 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_enough(train_data, fields.batch_size)
     run_steps = training_program(config, experiment, mesh)
     do_what_is_due = Periodic.create(config, experiment, mesh, test_data, workdir / 'samples')
-    processes.from_first(lambda: claim(workdir, config))
+    processes.from_first(lambda: run_files.claim(workdir, config))
 
-    with open_checkpoints(config, workdir) as checkpoints, StopRequest() as stop:
+    with run_files.open_checkpoints(config, workdir) as checkpoints, StopRequest() as stop:
         state = start(config, experiment, checkpoints, mesh)
         step = int(state.step)
         print(f'{workdir}: step {step} of {fields.num_steps}', flush=True)
-        processes.on_first(keep_data, workdir, step, train_data, test_data)
+        processes.on_first(run_files.keep_data, workdir, step, train_data, test_data)
         stream = dispatches(config, train_data, step, mesh)
         log = MetricsLog(workdir / 'logs' if processes.is_first() else None, step)
         with ProgressLog(log, step, fields.num_steps, fields.log_every) as progress:
@@ -88,76 +87,6 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
         if step < fields.num_steps:
             leave(workdir, checkpoints, state, stop.signal)
     processes.on_first(show_training, workdir)
-
-
-@dataclasses.dataclass(frozen=True)
-class Periodic:
-    """What happens between two dispatches, each as often as `fields`, config.training, say: the
-    loss of the first test examples, a picture of samples, a checkpoint with that loss.
-    """
-
-    fields: ConfigDict
-    key: jax.Array
-    mesh: Mesh
-    test_loss: Callable
-    test_batch: dict[str, jax.Array]
-    drawing: Drawing | None
-    draw: Callable | None
-    directory: pathlib.Path  # of pictures
-
-    @classmethod
-    def create(
-        cls,
-        config: ConfigDict,
-        experiment: Experiment,
-        mesh: Mesh,
-        test_data: Examples,
-        directory: pathlib.Path,
-    ) -> 'Periodic':
-        """Compiles nothing yet; InputError if images cannot be drawn as the config says."""
-        fields, drawing = config.training, experiment.drawing()
-        return cls(
-            fields,
-            jax.random.key(config.seed),
-            mesh,
-            programs.mean_loss(experiment, mesh),
-            first_batch(test_data, fields.batch_size, mesh),
-            drawing,
-            drawing and programs.drawing(drawing, mesh, fields.num_samples),
-            directory,
-        )
-
-    def __call__(
-        self, step: int, state: TrainState, progress: ProgressLog, checkpoints: Checkpoints
-    ) -> None:
-        """Does what is due after `step`."""
-        is_tested, is_saved = self._is_due(step, 'eval_every', 'checkpoint_every')
-        if is_tested or is_saved:
-            tested = self.test_loss(state.evaluated, self.key, self.test_batch)
-        if is_tested:
-            progress.add_test_loss(step, tested)
-        if self.drawing and all(self._is_due(step, 'sample_every')):
-            self._save_picture(step, state.evaluated)
-        if is_saved:
-            checkpoints.save(state, float(tested))
-
-    def _is_due(self, step: int, *periods: str) -> list[bool]:
-        """Whether something with each of these periods (0: never) happens; the last step counts."""
-        ends = step == self.fields.num_steps
-        return [self.fields[p] > 0 and (step % self.fields[p] == 0 or ends) for p in periods]
-
-    def _save_picture(self, step: int, params: Params) -> None:
-        num = self.fields.num_samples
-        indices = sharding.put(np.arange(num), sharding.if_divided(self.mesh, num))
-        drawn = processes.gather(self.draw(params, self.key, indices, self.drawing.given))
-        index = np.flatnonzero(left_out.kept(drawn))
-        name = f'step {step}, {self.drawing.name}'
-        problem = left_out.line(name, drawn, self.drawing.remedy, params)
-        if problem:
-            print(problem, flush=True)
-        if len(index):
-            sheet = self.drawing.show(drawn['pixels'][index], index).sheet
-            processes.on_first(pictures.save_png, self.directory / f'{step:07d}.png', sheet)
 
 
 def start(
@@ -277,7 +206,7 @@ def dispatches(
 def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Measures what config.eval asks for, of the checkpoints that it names."""
     check_range(config.eval)
-    processes.from_first(lambda: check_workdir(workdir))
+    processes.from_first(lambda: run_files.check(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     sharding.check_divides(mesh, 'eval.batch_size', config.eval.batch_size)
     experiment = kinds.create(config, mesh)
@@ -285,7 +214,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     measures += experiment.measures(workdir)
     found, problems = {}, []
     for wanted in steps(config, workdir):
-        state = restore(config, workdir, experiment, mesh, wanted)
+        state = run_files.restore(config, workdir, experiment, mesh, wanted)
         step = int(state.step)
         directory = workdir / 'eval' / str(step)
         found[step], of_step = evaluate_one(step, state.evaluated, measures, directory)
@@ -352,11 +281,11 @@ def steps(config: ConfigDict, workdir: pathlib.Path) -> Iterator[int | None]:
     if not fields.checkpoints:
         yield fields.checkpoint
         return
-    processes.from_first(lambda: check_same_run(workdir, config))
+    processes.from_first(lambda: run_files.check_same_run(workdir, config))
     first, last = fields.checkpoints
     after, since = first - 1, processes.from_first(time.monotonic)
     while after < last:
-        with open_checkpoints(config, workdir, read_only=True) as checkpoints:
+        with run_files.open_checkpoints(config, workdir, read_only=True) as checkpoints:
             known = checkpoints.steps()
         following = [step for step in known if after < step <= last]
         if following:
@@ -401,14 +330,14 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     Those that are left out, as their solver stood still or they are not finite, are in neither;
     `index` are the numbers of the others then. Raises RunError after that.
     """
-    processes.from_first(lambda: check_workdir(workdir))
+    processes.from_first(lambda: run_files.check(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     experiment = kinds.create(config, mesh)
     drawing = applications.create_drawing(config, experiment, mesh)
     if drawing is None:
         raise InputError(f'--mode=sample: experiment {config.experiment!r} draws no images')
     sharding.check_divides(mesh, 'sampling.batch_size', drawing.batch_size)
-    state = restore(config, workdir, experiment, mesh)
+    state = run_files.restore(config, workdir, experiment, mesh)
     draws = Draws(
         drawing.name,
         programs.drawing(drawing, mesh),
@@ -475,11 +404,11 @@ def write_shown(
 
 def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Makes a workdir of a published checkpoint, as if this project had trained it so far."""
-    processes.from_first(lambda: check_workdir(workdir))
+    processes.from_first(lambda: run_files.check(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     state, what = exchange.read(path, kinds.create(config, mesh).init)
-    processes.from_first(lambda: claim_new(workdir, config))
-    with open_checkpoints(config, workdir) as checkpoints:
+    processes.from_first(lambda: run_files.claim_new(workdir, config))
+    with run_files.open_checkpoints(config, workdir) as checkpoints:
         checkpoints.save(sharding.put(state, sharding.by_size(mesh, state)))
     print(f'{workdir}: step {int(state.step)}, {what}')
 
@@ -488,7 +417,7 @@ def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     """Writes parameters and moving average of a checkpoint under their published names."""
     exchange.check_writable(path)
     mesh = sharding.create_mesh(**config.mesh)
-    state = restore(config, workdir, kinds.create(config, mesh), mesh)
+    state = run_files.restore(config, workdir, kinds.create(config, mesh), mesh)
     params, average = processes.gather((state.params, state.evaluated))
     processes.on_first(exchange.write, path, int(state.step), params, average)
     print(f'{path}: step {int(state.step)}, parameters and their moving average')
@@ -510,74 +439,6 @@ def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
     print(cost.report(found._replace(state=sharding.laid_out(mesh, found.state))))
 
 
-# Workdirs and their checkpoints
-
-
-def check_workdir(workdir: pathlib.Path) -> None:
-    """Raises InputError unless a workdir can be written to, and what it has can be read: to be
-    called before there is work to lose.
-    """
-    for directory in (workdir, *(workdir / name for name in DIRECTORIES)):
-        files.check_directory(directory, '--workdir')
-    report.check(workdir)
-
-
-DIRECTORIES = ('checkpoints', 'logs', 'samples', 'eval')  # of a workdir
-
-
-def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Writes the config to a workdir; InputError if another run has it."""
-    workdirs.claim(workdir, config.to_dict(), base.is_fixed(config.experiment))
-
-
-def keep_data(workdir: pathlib.Path, step: int, train_data: Examples, test_data: Examples) -> None:
-    """Keeps what identifies the data when training begins; says later if they are others."""
-    data = {'train': train_data, 'test': test_data}
-    found = {split: _identified(of_split) for split, of_split in data.items()}
-    for line in workdirs.keep_data(workdir, step, found):
-        print(line, flush=True)
-
-
-def _identified(data: Examples) -> dict[str, Any]:
-    return {'examples': len(data), 'fingerprint': identity.fingerprint(data)}
-
-
-def claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Claims a workdir; InputError if it has checkpoints."""
-    # An import that a full disk has ended leaves the directory.
-    if any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('*')):
-        raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
-    claim(workdir, config)
-
-
-def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Raises InputError unless a workdir was trained with what is fixed in this config."""
-    workdirs.check_same_run(workdir, config.to_dict(), base.is_fixed(config.experiment))
-
-
-def restore(
-    config: ConfigDict,
-    workdir: pathlib.Path,
-    experiment: Experiment,
-    mesh: Mesh,
-    step: int | None = None,
-) -> TrainState:
-    """The state at `step`, or at config.eval.checkpoint, or the newest one."""
-    processes.from_first(lambda: check_same_run(workdir, config))
-    abstract = programs.abstract_state(experiment, mesh)
-    with open_checkpoints(config, workdir, read_only=True) as checkpoints:
-        return checkpoints.restore(abstract, config.eval.checkpoint if step is None else step)
-
-
-def open_checkpoints(
-    config: ConfigDict, workdir: pathlib.Path, read_only: bool = False
-) -> Checkpoints:
-    """The checkpoints of a workdir, kept as config.training says."""
-    fields = config.training
-    policy = Policy(fields.keep_checkpoints, fields.keep_every, fields.keep_best)
-    return Checkpoints(workdir / 'checkpoints', None if read_only else policy)
-
-
 # Data and periods
 
 
@@ -585,12 +446,6 @@ def check_enough(data: Examples, batch_size: int) -> None:
     """Raises InputError if there are fewer examples than a batch has."""
     if batch_size > len(data):
         raise InputError(f'training.batch_size: {batch_size} is more than all {len(data)} examples')
-
-
-def first_batch(data: Examples, size: int, mesh: Mesh) -> dict[str, jax.Array]:
-    """The first examples of a split on the devices, repeated if there are too few."""
-    rows = batching.own_rows(size, *processes.place())
-    return sharding.split(mesh, data.gather(rows % len(data)))
 
 
 def check_periods(fields: ConfigDict) -> None:

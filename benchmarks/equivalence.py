@@ -21,7 +21,7 @@ from benchmarks import launches, machine
 from benchmarks.launches import Layout
 from datasets import batching
 from devices import processes, sharding
-from experiments import image_drawing, kinds, score_measures
+from experiments import image_drawing, kinds, run_files, score_measures
 from experiments.score_matching import ScoreMatching
 from reports import logs
 from storage import fingerprints, resumable
@@ -78,7 +78,7 @@ def measure_here(config: ConfigDict, workdir: pathlib.Path, others: list[pathlib
     """What `measure` leaves, by the processes and on the devices that there are."""
     mesh = sharding.create_mesh(**config.mesh)
     experiment = kinds.create(config, mesh)
-    restore = functools.partial(run_lib.restore, config, experiment=experiment, mesh=mesh)
+    restore = functools.partial(run_files.restore, config, experiment=experiment, mesh=mesh)
     found = arrays(config, experiment, mesh, restore(workdir=workdir).evaluated)
     read = {str(path): int(fingerprints.checksum(restore(workdir=path))) for path in others}
     processes.on_first(resumable.save, workdir / 'measured.npz', found)

@@ -18,11 +18,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-import run_lib
 from benchmarks import launches
 from benchmarks.launches import Layout
 from devices import sharding
-from experiments import kinds
+from experiments import kinds, run_files
 from tests import tiny_config
 
 UNFINISHED = 'orbax-checkpoint-tmp'  # in the names of directories that are being written
@@ -135,7 +134,7 @@ def final_state(workdir: pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of the newest checkpoint."""
     config = tiny_config.get_config()
     config.update_from_flattened_dict(FIELDS)
-    state = run_lib.restore(config, workdir, kinds.create(config), sharding.create_mesh())
+    state = run_files.restore(config, workdir, kinds.create(config), sharding.create_mesh())
     leaves = jax.tree_util.tree_leaves_with_path(jax.device_get(state))
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 

@@ -28,12 +28,11 @@ from scipy import integrate
 
 import keys
 import likelihood
-import run_lib
 from benchmarks import machine
 from configs.vp import mnist_ddpmpp
 from datasets import quantization
 from devices import sharding
-from experiments import kinds
+from experiments import kinds, run_files
 from solvers.ode import ODESolver
 
 BATCH = 32
@@ -97,7 +96,7 @@ def ours(model, params, image_keys, t_min, tolerance, solver, per_image):
 def parameters(config, experiment, mesh, workdir):
     """Trained ones, or initial ones with noise."""
     if workdir:
-        return run_lib.restore(config, workdir, experiment, mesh).evaluated
+        return run_files.restore(config, workdir, experiment, mesh).evaluated
     params = experiment.model.init_params(jax.random.key(0))
     leaves, tree = jax.tree.flatten(params)
     noise = jax.random.split(jax.random.key(1), len(leaves))

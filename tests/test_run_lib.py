@@ -12,6 +12,7 @@ from PIL import Image
 import run_lib
 from choices import InputError, RunError
 from evaluation import quantities
+from experiments import run_files
 from reports import pictures
 from reports.logs import Skipped
 from solvers import adaptive
@@ -48,7 +49,7 @@ def test_labels_are_a_likely_cause_of_what_is_not_finite_where_there_are_classes
     fields = config.get_config()
     progress = types.SimpleNamespace(most_skipped=Skipped(8, fields.training.max_skipped))
     with (
-        run_lib.open_checkpoints(fields, tmp_path) as checkpoints,
+        run_files.open_checkpoints(fields, tmp_path) as checkpoints,
         pytest.raises(RunError, match='likely causes: optim.lr = .* is too high') as raised,
     ):
         run_lib.check_skipped(fields, progress, checkpoints)

@@ -7,7 +7,7 @@ from PIL import Image
 
 import run_lib
 from choices import InputError, RunError
-from experiments import image_drawing
+from experiments import image_drawing, run_files
 from tests import tiny_classes, tiny_classifier, tiny_config
 from tests.support import program, random_run
 
@@ -171,7 +171,7 @@ def test_what_cannot_be_read_is_refused(digits, files, task, word):
 def test_a_classifier_of_other_images_is_refused(tmp_path, digits):
     config = tiny_classifier.get_config()
     config.data.centered = False
-    run_lib.claim(tmp_path, config)
+    run_files.claim(tmp_path, config)
     with pytest.raises(InputError, match='task.classifier: centered False in .*, and True here'):
         sample(digits, name='class', classifier=str(tmp_path))
 

@@ -12,7 +12,7 @@ from choices import InputError
 from configs import base
 from devices import sharding
 from evaluation import quantities
-from experiments import kinds, validation
+from experiments import kinds, run_files, validation
 from guidance import classification
 from tests import tiny_classifier, tiny_config
 from tests.support import networks, program
@@ -140,7 +140,7 @@ def test_a_published_classifier_is_its_parameters_alone(tmp_path):
     params['pre-pool-bn'] = {k: v.reshape(1, 1, 1, -1) for k, v in params['pre-pool-bn'].items()}
     (tmp_path / 'classifier').write_bytes(serialization.msgpack_serialize(jax.device_get(params)))
     run_lib.import_checkpoint(config, tmp_path / 'run', tmp_path / 'classifier')
-    restored = run_lib.restore(config, tmp_path / 'run', experiment, mesh)
+    restored = run_files.restore(config, tmp_path / 'run', experiment, mesh)
     assert restored.step == 0
     for found in (restored.params, restored.evaluated):
         jax.tree.map(

@@ -9,7 +9,7 @@ from flax import serialization
 import run_lib
 from choices import InputError
 from devices import sharding
-from experiments import kinds
+from experiments import kinds, run_files
 from published import exchange, formats
 from tests import tiny_config
 
@@ -59,7 +59,7 @@ def moments(opt_state):
 def test_training_goes_on_with_the_moments_of_adam(config, experiment, params, path, tmp_path):
     run_lib.import_checkpoint(config, tmp_path / 'run', path)
     mesh = sharding.create_mesh()
-    restored = run_lib.restore(config, tmp_path / 'run', experiment, mesh)
+    restored = run_files.restore(config, tmp_path / 'run', experiment, mesh)
     counts, (mean,), (square,) = moments(restored.opt_state)
     assert_equal(mean, jax.tree.map(lambda p: 3 * p, params))
     assert_equal(square, jax.tree.map(lambda p: 4 * p, params))

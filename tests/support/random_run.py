@@ -3,15 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-import run_lib
 import training
-from experiments import kinds
+from experiments import kinds, run_files
 from tests.support import networks
 
 
 def create(workdir, config, *steps):
     """Claims a workdir, and saves these steps; every time with equal parameters."""
-    run_lib.claim(workdir, config)
+    run_files.claim(workdir, config)
     for step in steps:
         save(workdir, config, step)
     return workdir
@@ -24,5 +23,5 @@ def save(workdir, config, step):
     state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), abstract)
     params = networks.randomised(state.params)
     averages = {training.EMA: jax.tree.map(lambda a: a * (1 + step / 100), params)}
-    with run_lib.open_checkpoints(config, workdir) as checkpoints:
+    with run_files.open_checkpoints(config, workdir) as checkpoints:
         checkpoints.save(state._replace(step=jnp.int32(step), params=params, averages=averages))
