@@ -6,6 +6,7 @@ The fields depend on what is trained, EXPERIMENTS, and on its network. Those of 
 are the options that their classes declare (models/, sde_lib.py).
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 from flax import linen as nn
@@ -22,6 +23,7 @@ from choices import InputError, OneOf, Range, choose, fields_of
 from configs import fields
 from configs.fields import Field, Fields, Values
 from datasets import sizes
+from models import layers
 from solvers import correctors, grids, ode, predictors, reverse_sde
 
 # What numbers may be. Upper ends are where nothing sensible is beyond, and memory or patience would
@@ -194,9 +196,11 @@ def network(networks: Mapping[str, type[nn.Module]], name: str) -> Fields:
     """The section `model` of one of these networks."""
     with fields_of('model'):
         chosen = choose(networks, name, 'name')
+    options = fields.of_options(models.all_fields(chosen))
     return {
         'name': Field(name, 'which network', networks),
-        **fields.of_options(models.all_fields(chosen)),
+        **options,
+        'precision': dataclasses.replace(options['precision'], free=True),
     }
 
 
@@ -603,6 +607,12 @@ def score_evaluation() -> Fields:
         'solver': Field('dopri5', 'solver of the probability flow, as published', ode.SOLVERS),
         'rtol': Field(1e-5, 'its relative tolerance', POSITIVE),
         'atol': Field(1e-5, 'its absolute tolerance', POSITIVE),
+        'precision': Field(
+            'highest',
+            'products of float32 numbers, as in model.precision; coarser ones add noise to the '
+            'divergence, which the solver then follows in tiny steps',
+            layers.PRECISIONS,
+        ),
         'per_image_steps': Field(
             True,
             'each image has steps of its own; otherwise one step size for a batch, as published',

@@ -112,7 +112,7 @@ def create_drawing(config: ConfigDict, model: ScoreModel, method: str) -> Drawin
         fields.batch_size,
         seed(config),
         draw,
-        fingerprint=repr(sampler),
+        fingerprint=repr((sampler, model.network.precision)),
         remedy=remedy(fields, method),
     )
 

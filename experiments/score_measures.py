@@ -69,7 +69,7 @@ def bits_per_dim_measure(
         batch_size=config.eval.batch_size,
         seed=config.seed,
         mesh=mesh,
-        depends_on=estimator,
+        depends_on=(estimator, config.eval.precision),
     )
 
     def measure(checkpoint: Checkpoint) -> Found:
@@ -95,6 +95,7 @@ def bits_per_dim_measure(
 def bits_per_dim_program(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Program:
     """Bits per dimension of a batch: arrays by name, those that are asked for."""
     estimator, key = create_estimator(config, model), jax.random.key(config.seed)
+    model = model.with_precision(config.eval.precision)
 
     def of_batch(params, _, batch):
         process_of = functools.partial(model.process, params)

@@ -89,6 +89,10 @@ class ScoreModel:
 
         return self.parameterize(self.sde, network, x, t)
 
+    def with_precision(self, precision: str) -> 'ScoreModel':
+        """This model with other products of float32 numbers, one of models.layers.PRECISIONS."""
+        return dataclasses.replace(self, network=self.network.clone(precision=precision))
+
     def classes(self, batch: Batch) -> Classes | None:
         """The labels of a batch, if the network is given them."""
         return batch['label'] if self.num_classes else None

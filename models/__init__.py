@@ -5,7 +5,8 @@ A score network is called as `network(x, labels, train=False)`, with `classes` i
 have
 
     plan(height, width)   raises ArgumentError for sizes that it cannot take
-    dtype, remat          in what it computes; whether gradients compute activations again
+    dtype, precision      in what it computes; what products of float32 numbers are
+    remat                 whether gradients compute activations again
     integer_labels        labels are levels of a chain (score networks)
     centered              images come in [-1, 1] (score networks)
     out_channels          if its input may have further channels (model.input_fourier)

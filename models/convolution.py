@@ -34,7 +34,7 @@ CACHED_BYTES = 2**19  # of `y` that weight_gradient meets at a time on a CPU: pa
 
 def conv2d(x: Image, w: Kernel, padding: Padding = 'SAME') -> Output:
     """Correlation of `x` and `w`; padding 'SAME', 'VALID' or ((top, bottom), (left, right))."""
-    return conv2d_p.bind(x, w, padding=_pads(x, w, 1, padding))
+    return conv2d_p.bind(x, w, padding=_pads(x, w, 1, padding), precision=_precision())
 
 
 def conv2d_stride2(x: Image, w: Kernel, padding: Padding = 'SAME') -> Output:
@@ -109,17 +109,24 @@ class Conv(nn.Module):
         return y + bias.astype(self.dtype)
 
 
-# The primitives. Their parameter `padding` is ((top, bottom), (left, right)), maybe negative.
+# The primitives. Their parameter `padding` is ((top, bottom), (left, right)), maybe negative;
+# `precision` is that of lax.conv_general_dilated.
 
 
 def weight_gradient(x: Image, y: Output, padding: Padding) -> Kernel:
     """The gradient of sum(y * conv2d(x, w, padding)) with respect to `w`."""
-    return weight_gradient_p.bind(x, y, padding=padding)
+    return weight_gradient_p.bind(x, y, padding=padding, precision=_precision())
 
 
 def input_gradient(y: Output, w: Kernel, padding: Padding) -> Float[Array, 'batch _ _ _']:
     """The gradient of sum(y * conv2d(x, w, padding)) with respect to `x`."""
-    return input_gradient_p.bind(y, w, padding=padding)
+    return input_gradient_p.bind(y, w, padding=padding, precision=_precision())
+
+
+def _precision():
+    """JAX's name for what products of float32 numbers are: that of the place where a network is
+    applied, which holds for its gradients too, though those are made elsewhere."""
+    return jax.config.jax_default_matmul_precision
 
 
 def _pads(x, w, stride, padding):
@@ -128,13 +135,15 @@ def _pads(x, w, stride, padding):
     return tuple((int(low), int(high)) for low, high in padding)
 
 
-def _convolve(x, w, *, padding, dimensions=('NHWC', 'HWIO', 'NHWC')):
+def _convolve(x, w, *, padding, precision=None, dimensions=NHWC):
     # XLA's CPU backend reads beyond its input where a padding is negative: crop first.
     crops = {dimensions[0].index(axis): pads for axis, pads in zip('HW', padding, strict=True)}
     crops = [(*(min(p, 0) for p in crops.get(i, (0, 0))), 0) for i in range(4)]
     x = lax.pad(x, jnp.zeros((), x.dtype), crops)
     padding = [tuple(max(p, 0) for p in pads) for pads in padding]
-    return lax.conv_general_dilated(x, w, (1, 1), padding, dimension_numbers=dimensions)
+    return lax.conv_general_dilated(
+        x, w, (1, 1), padding, dimension_numbers=dimensions, precision=precision
+    )
 
 
 def _pad(x, padding):
@@ -142,20 +151,20 @@ def _pad(x, padding):
     return lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*p, 0) for p in padding), (0, 0, 0)))
 
 
-def _convolve_turned(y, w, *, padding):
+def _convolve_turned(y, w, *, padding, precision=None):
     """`input_gradient` as a convolution of `y`, with `w` flipped and its channels exchanged."""
     sizes = zip(w.shape[:2], padding, strict=True)
     padding = tuple((k - 1 - low, k - 1 - high) for k, (low, high) in sizes)
-    return _convolve(y, w[::-1, ::-1].swapaxes(2, 3), padding=padding)
+    return _convolve(y, w[::-1, ::-1].swapaxes(2, 3), padding=padding, precision=precision)
 
 
-def _spread(y, w, *, padding):
+def _spread(y, w, *, padding, precision):
     """`input_gradient` as a product, if `w` is so large that turning it takes long.
 
     It has what each pixel of `y` gives to its window of `x`, whose overlaps are then added up.
     """
     if not _is_large(w.size, w.shape[:2], y):
-        return _convolve_turned(y, w, padding=padding)
+        return _convolve_turned(y, w, padding=padding, precision=precision)
     given = _product(y.reshape(-1, y.shape[-1]), w.reshape(-1, w.shape[-1]), axis=1)
     given = given.reshape(*y.shape[:3], *w.shape[:3])
     taps = _shifts(w.shape[:2], padding)
@@ -183,9 +192,10 @@ def _shifts(kernel_shape, padding):
         yield tap, [(low - u, high - (k - 1 - u)) for u, k, (low, high) in sizes]
 
 
-def _correlate(x, y, *, padding):
+def _correlate(x, y, *, padding, precision=None):
     """`weight_gradient` as JAX derives it: channels are the batch, and the batch is summed over."""
-    return _convolve(x, y, padding=padding, dimensions=('CHWN', 'IHWO', 'HWNC'))
+    dimensions = ('CHWN', 'IHWO', 'HWNC')
+    return _convolve(x, y, padding=padding, precision=precision, dimensions=dimensions)
 
 
 def _correlate_in_parts(x, y, *, padding, shards=1):
@@ -221,7 +231,7 @@ def _correlate_in_parts(x, y, *, padding, shards=1):
     return total.transpose(1, 2, 0, 3).astype(x.dtype)
 
 
-def _correlate_by_size(x, y, *, padding, shards=1):
+def _correlate_by_size(x, y, *, padding, precision=None, shards=1):
     """`weight_gradient` by the faster way: in parts, or, for a large `w`, as one product."""
     sizes = zip(x.shape[1:3], y.shape[1:3], padding, strict=True)
     shape = *(n + sum(pads) - m + 1 for n, m, pads in sizes), x.shape[3], y.shape[3]
@@ -232,7 +242,7 @@ def _correlate_by_size(x, y, *, padding, shards=1):
     return w.reshape(shape).astype(x.dtype)
 
 
-def _lower_by_size(context, x, y, *, padding):
+def _lower_by_size(context, x, y, *, padding, precision):
     shards = getattr(context.module_context.axis_context, 'num_devices', None) or 1
     lower = mlir.lower_fun(_correlate_by_size, multiple_results=False)
     return lower(context, x, y, padding=padding, shards=shards)
@@ -250,28 +260,31 @@ def _define(primitive, plain, transposes, joins):
         a, b = (jax.ShapeDtypeStruct(*operand) for operand in operands)
         return jax.eval_shape(lambda a, b: plain(a, b, padding=padding), a, b)
 
-    def shape(a, b, *, padding):
+    def shape(a, b, *, padding, precision):
         out = traced(padding, (a.shape, a.dtype), (b.shape, b.dtype))
         return jax.core.ShapedArray(out.shape, out.dtype)
 
-    def batched(operands, axes, *, padding):
+    def batched(operands, axes, **params):
         if None not in axes:
-            return jax.vmap(lambda a, b: plain(a, b, padding=padding), axes)(*operands), 0
+            return jax.vmap(lambda a, b: plain(a, b, **params), axes)(*operands), 0
         i = 0 if axes[1] is None else 1
         axis, out_axis = joins[i]
         a = jnp.moveaxis(operands[i], axes[i], axis)
         joined = a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
         operands = (joined, operands[1]) if i == 0 else (operands[0], joined)
-        out = primitive.bind(*operands, padding=padding)
+        out = primitive.bind(*operands, **params)
         split = (a.shape[axis], -1)
         return out.reshape(*out.shape[:out_axis], *split, *out.shape[out_axis + 1 :]), out_axis
 
-    bind = jax.jit(lambda a, b, padding: primitive.bind(a, b, padding=padding), static_argnums=2)
+    bind = jax.jit(
+        lambda a, b, padding, precision: primitive.bind(a, b, padding=padding, precision=precision),
+        static_argnums=(2, 3),
+    )
 
-    def run(a, b, *, padding):
+    def run(a, b, *, padding, precision):
         # Of a jit that is disabled, as to look for NaN, this would be called again.
         with jax.disable_jit(False):
-            return bind(a, b, padding)
+            return bind(a, b, padding, precision)
 
     primitive.def_impl(run)
     primitive.def_abstract_eval(shape)
@@ -287,8 +300,8 @@ _define(
     conv2d_p,
     plain=_convolve,
     transposes=(
-        lambda y, x, w, *, padding: input_gradient(y, w, padding),
-        lambda y, x, w, *, padding: weight_gradient(x, y, padding),
+        lambda y, x, w, **params: input_gradient_p.bind(y, w, **params),
+        lambda y, x, w, **params: weight_gradient_p.bind(x, y, **params),
     ),
     joins=((0, 0), (3, 3)),
 )
@@ -296,8 +309,8 @@ _define(
     input_gradient_p,
     plain=_convolve_turned,
     transposes=(
-        lambda x, y, w, *, padding: conv2d(x, w, padding),
-        lambda x, y, w, *, padding: weight_gradient(x, y, padding),
+        lambda x, y, w, **params: conv2d_p.bind(x, w, **params),
+        lambda x, y, w, **params: weight_gradient_p.bind(x, y, **params),
     ),
     joins=((0, 0), (2, 3)),
 )
@@ -305,8 +318,8 @@ _define(
     weight_gradient_p,
     plain=_correlate,
     transposes=(
-        lambda w, x, y, *, padding: input_gradient(y, w, padding),
-        lambda w, x, y, *, padding: conv2d(x, w, padding),
+        lambda w, x, y, **params: input_gradient_p.bind(y, w, **params),
+        lambda w, x, y, **params: conv2d_p.bind(x, w, **params),
     ),
     joins=((3, 2), (3, 3)),
 )

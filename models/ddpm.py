@@ -16,6 +16,7 @@ from models.layers import (
     Activation,
     Labels,
     dense,
+    in_precision,
     level_sigmas,
     positional_embedding,
     recomputing,
@@ -68,6 +69,7 @@ class DDPM(UNet):
         super().__post_init__()
 
     @nn.compact
+    @in_precision
     def __call__(self, x: Image, labels: Labels, train: bool = False) -> Image:
         levels = self.plan(*x.shape[1:3])
         temb = self._embed(labels) if self.conditional else None

@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike, Float, Int
 
-from choices import ArgumentError, Range, option
+from choices import ArgumentError, OneOf, Range, option
 from models.convolution import Image, conv2d
 
 Activation = Callable[[Array], Array]
@@ -185,6 +185,33 @@ POSITIVE = Range(0, without_low=True)
 def dtype_option() -> Any:
     """The field `dtype` of every network."""
     return option('float32', 'what is computed in; parameters are float32', DTYPES)
+
+
+# What products of float32 numbers are, by JAX's names.
+PRECISIONS = OneOf(('default', 'high', 'highest'))
+
+
+def precision_option() -> Any:
+    """The field `precision` of every network."""
+    return option(
+        'default',
+        'products of float32 numbers: default (TF32 on a GPU, bfloat16 on a TPU, float32 on a '
+        'CPU), high (TF32; on a TPU three products of bfloat16), or highest (float32)',
+        PRECISIONS,
+    )
+
+
+def in_precision(call: Callable[..., Array]) -> Callable[..., Array]:
+    """The `__call__` of a network, with the products that its field `precision` says, in gradients
+    too.
+    """
+
+    @functools.wraps(call)
+    def wrapped(self, *args, **kwargs):
+        with jax.default_matmul_precision(self.precision):
+            return call(self, *args, **kwargs)
+
+    return wrapped
 
 
 def remat_option() -> Any:

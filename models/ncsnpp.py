@@ -21,6 +21,7 @@ from models.layers import (
     GroupNorm,
     Labels,
     dense,
+    in_precision,
     initializer,
     level_sigmas,
     positional_embedding,
@@ -87,6 +88,7 @@ class NCSNpp(UNet):
         super().__post_init__()
 
     @nn.compact
+    @in_precision
     def __call__(
         self, x: Image, labels: Labels, classes: Classes | None = None, train: bool = False
     ) -> Float[Array, 'batch height width features']:

@@ -30,7 +30,9 @@ from models.layers import (
     Activation,
     Labels,
     dtype_option,
+    in_precision,
     level_sigmas,
+    precision_option,
     recomputing,
     remat_option,
 )
@@ -201,6 +203,7 @@ class RefineNet(nn.Module):
     )
     scale_by_sigma: bool = option(True, 'the output is divided by sigma')
     dtype: str = dtype_option()
+    precision: str = precision_option()
     remat: bool = remat_option()
 
     # Not for users: an experiment fills these from its data and its SDE.
@@ -227,6 +230,7 @@ class RefineNet(nn.Module):
         return self.stages
 
     @nn.compact
+    @in_precision
     def __call__(self, x: Image, labels: Labels, train: bool = False) -> Image:
         stages = self.plan(*x.shape[1:3])
         levels = self._conditions(labels.astype(jnp.int32))

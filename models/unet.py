@@ -15,7 +15,15 @@ import jax.numpy as jnp
 
 from choices import ArgumentError, Range, option
 from models.convolution import Conv
-from models.layers import ACTIVATIONS, FEW, WIDTH, dtype_option, initializer, remat_option
+from models.layers import (
+    ACTIVATIONS,
+    FEW,
+    WIDTH,
+    dtype_option,
+    initializer,
+    precision_option,
+    remat_option,
+)
 
 
 class Level(NamedTuple):
@@ -54,6 +62,7 @@ class UNet(nn.Module):
     nonlinearity: str = option('swish', 'activation', ACTIVATIONS)
     scale_by_sigma: bool = option(False, 'the output is divided by sigma')
     dtype: str = dtype_option()
+    precision: str = precision_option()
     remat: bool = remat_option()
 
     # Not for users: an experiment fills these from its data and its SDE.

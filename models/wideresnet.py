@@ -26,6 +26,8 @@ from models.layers import (
     GaussianFourierProjection,
     GroupNorm,
     dtype_option,
+    in_precision,
+    precision_option,
     recomputing,
     remat_option,
     swish,
@@ -62,6 +64,7 @@ class WideResnet(nn.Module):
         (), 'what each channel of images is divided by; (): 1', POSITIVE
     )
     dtype: str = dtype_option()
+    precision: str = precision_option()
     remat: bool = remat_option()
 
     def __post_init__(self):
@@ -79,6 +82,7 @@ class WideResnet(nn.Module):
         return tuple(STEM_FEATURES * 2**i * self.channel_multiplier for i in range(HALVINGS + 1))
 
     @nn.compact
+    @in_precision
     def __call__(self, x: Image, sigmas: Sigmas, train: bool = False) -> Logits:
         dtype = DTYPES[self.dtype]
         temb = self._embed(jnp.log(sigmas))

@@ -115,7 +115,7 @@ def _drawing(config, model, name, num, draw, given, show, array=None) -> Drawing
     remedy = image_drawing.remedy(config.sampling, config.sampling.method)
     sampler = image_drawing.create_sampler(config, model.sde, config.sampling.method)
     depends_on = [
-        repr(sampler),
+        repr((sampler, model.network.precision)),
         sorted(config.task.items()),
         fingerprints.of_arrays((given, array)),
     ]

@@ -162,3 +162,16 @@ def test_dilated_convolutions_and_their_gradients_are_those_of_jax(height, width
 
     ours = functools.partial(convolution.dilated_conv2d, dilation=dilation)
     assert_close(with_gradients(ours), with_gradients(theirs))
+
+
+def test_gradients_have_the_precision_of_the_place_where_a_network_is_applied():
+    def loss(x, w):
+        with jax.default_matmul_precision('highest'):
+            return jnp.sum(jnp.sin(convolution.conv2d(x, w)))
+
+    w = jax.random.normal(jax.random.key(2), (3, 3, X.shape[-1], 5))
+    traced = jax.jit(jax.grad(loss, (0, 1))).trace(X, w)
+    text = traced.lower(lowering_platforms=('cuda',)).as_text()
+    found = [line for line in text.splitlines() if 'stablehlo.convolution' in line]
+    assert len(found) == 3
+    assert all(line.count('HIGHEST') == 2 for line in found)

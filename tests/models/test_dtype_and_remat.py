@@ -1,4 +1,6 @@
-"""Fields that all networks have: `dtype` and `remat`."""
+"""Fields that all networks have: `dtype`, `precision` and `remat`."""
+
+import re
 
 import jax
 import jax.numpy as jnp
@@ -117,3 +119,19 @@ def test_bfloat16_computes_close_to_float32():
     # bfloat16 has 8 bits; dozens of layers add up.
     difference = np.abs(y_coarse - y).mean() / np.abs(y).mean()
     assert 1e-4 < difference < 0.1
+
+
+@pytest.mark.parametrize('name', models.MODELS)
+def test_every_product_of_a_network_and_of_its_gradient_is_as_precise_as_asked_for(name):
+    network = create(name, precision='highest')
+    x, labels = jnp.ones((1, 32, 32, 3)), labels_of(network)[:1]
+    params = networks.abstract(network, x.shape, labels)
+
+    def loss(params, x):
+        return network.apply({'params': params}, x, labels).sum()
+
+    lowered = jax.jit(jax.grad(loss, (0, 1))).trace(params, x).lower(lowering_platforms=('cuda',))
+    lines = lowered.as_text().splitlines()
+    found = [line for line in lines if re.search(r'stablehlo\.(convolution|dot)', line)]
+    assert len(found) > 10
+    assert all(line.count('HIGHEST') == 2 for line in found)
