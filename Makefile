@@ -2,6 +2,7 @@
 # make test   the fast tests: six to nine minutes
 # make test-slow   the others: six to nine
 # make lint   style and formatting
+# make CUDA=13 ...   the same on an NVIDIA GPU, see docs/gpu.md
 # make clean  remove the environment and what `make demo` made
 
 PYTHON ?= python3
@@ -10,10 +11,11 @@ RUN := $(VENV)/bin/python
 CONFIG ?= configs/vp/mnist_ddpmpp.py
 WORKDIR ?= runs/demo
 CLASSIFIER ?= runs/classifier
+INSTALLED := $(VENV)/installed$(CUDA:%=-cuda%)
 
 .PHONY: demo test test-slow lint clean
 
-demo: $(VENV)/installed
+demo: $(INSTALLED)
 	@echo "Training a score model on handwritten digits ($(CONFIG)) ..."
 	@$(RUN) main.py --mode=train --config=$(CONFIG) --workdir=$(WORKDIR)
 	@echo "Training a classifier of digits ($(CLASSIFIER)), by whose features samples are compared with data ..."
@@ -22,10 +24,10 @@ demo: $(VENV)/installed
 	@$(RUN) main.py --mode=eval --config=$(CONFIG) --workdir=$(WORKDIR) \
 		--config.eval.quality="('classifier',)" --config.eval.classifier_workdir=$(CLASSIFIER)
 
-test: $(VENV)/installed
+test: $(INSTALLED)
 	$(RUN) -m pytest -n auto --dist worksteal -m 'not slow'
 
-test-slow: $(VENV)/installed
+test-slow: $(INSTALLED)
 	$(RUN) -m pytest -n auto --dist worksteal -m slow
 
 lint: $(VENV)/installed
@@ -41,3 +43,11 @@ $(VENV)/installed: requirements.lock
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@touch $@
+
+$(VENV)/installed-cuda13: $(VENV)/installed requirements-cuda.txt
+	@echo "Installing CUDA 13 into $(VENV) (once; 3 GB) ..."
+	@$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements-cuda.txt
+	@touch $@
+
+$(VENV)/installed-cuda%:
+	@echo "CUDA=$*: there is CUDA=13 alone, see requirements-cuda.txt"; exit 1

@@ -44,6 +44,13 @@ def use_cores(config: ConfigDict, num_processes: int) -> None:
     sharding.use_cores(*sizes, **config.mesh, num_processes=num_processes)
 
 
+def use_devices(config: ConfigDict) -> Mesh:
+    """The mesh of a run, and a line that says of what."""
+    mesh = sharding.create_mesh(**config.mesh)
+    print(f'devices: {sharding.described(mesh)}', flush=True)
+    return mesh
+
+
 # Training
 
 
@@ -55,7 +62,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     fields = config.training
     check_periods(fields)
     processes.from_first(lambda: run_files.check(workdir))
-    mesh = sharding.create_mesh(**config.mesh)
+    mesh = use_devices(config)
     sharding.check_divides(mesh, 'training.batch_size', fields.batch_size)
     experiment = kinds.create(config, mesh)
     train_data, test_data = (experiment.data(split) for split in ('train', 'test'))
@@ -207,7 +214,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Measures what config.eval asks for, of the checkpoints that it names."""
     check_range(config.eval)
     processes.from_first(lambda: run_files.check(workdir))
-    mesh = sharding.create_mesh(**config.mesh)
+    mesh = use_devices(config)
     sharding.check_divides(mesh, 'eval.batch_size', config.eval.batch_size)
     experiment = kinds.create(config, mesh)
     measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
@@ -331,7 +338,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     `index` are the numbers of the others then. Raises RunError after that.
     """
     processes.from_first(lambda: run_files.check(workdir))
-    mesh = sharding.create_mesh(**config.mesh)
+    mesh = use_devices(config)
     experiment = kinds.create(config, mesh)
     drawing = applications.create_drawing(config, experiment, mesh)
     if drawing is None:
@@ -405,7 +412,7 @@ def write_shown(
 def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Makes a workdir of a published checkpoint, as if this project had trained it so far."""
     processes.from_first(lambda: run_files.check(workdir))
-    mesh = sharding.create_mesh(**config.mesh)
+    mesh = use_devices(config)
     state, what = exchange.read(path, kinds.create(config, mesh).init)
     processes.from_first(lambda: run_files.claim_new(workdir, config))
     with run_files.open_checkpoints(config, workdir) as checkpoints:
@@ -416,7 +423,7 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
 def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Writes parameters and moving average of a checkpoint under their published names."""
     exchange.check_writable(path)
-    mesh = sharding.create_mesh(**config.mesh)
+    mesh = use_devices(config)
     state = run_files.restore(config, workdir, kinds.create(config, mesh), mesh)
     params, average = processes.gather((state.params, state.evaluated))
     processes.on_first(exchange.write, path, int(state.step), params, average)

@@ -6,6 +6,7 @@ on each; programs gather the parameters when they begin. Reductions over a batch
 plain means; under `jit` they become global.
 """
 
+import collections
 import functools
 import math
 import os
@@ -74,6 +75,12 @@ def create_mesh(data: int = -1, fsdp: int = 1, devices: Sequence[jax.Device] | N
     # Process by process, so that the rows of a batch that one reads lie one after another.
     ordered = sorted(devices, key=lambda device: (device.process_index, device.id))
     return Mesh(np.array(ordered).reshape(mesh_shape(len(ordered), data, fsdp)), AXES)
+
+
+def described(mesh: Mesh) -> str:
+    """How many devices of which kind there are, such as '8 x NVIDIA H100 80GB HBM3'."""
+    kinds = collections.Counter(device.device_kind for device in mesh.devices.flat)
+    return ', '.join(f'{count} x {kind}' for kind, count in kinds.items())
 
 
 def check_divides(mesh: Mesh | AbstractMesh, field: str, batch_size: int) -> None:

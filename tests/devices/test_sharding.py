@@ -125,3 +125,7 @@ def test_what_is_put_on_devices_is_what_it_was():
     for layout in (sharding.copied(mesh), sharding.by_size(mesh, tree)):
         found = sharding.put(tree, layout)
         jax.tree.map(np.testing.assert_array_equal, found, tree)
+
+
+def test_devices_are_said_by_their_kinds():
+    assert sharding.described(sharding.create_mesh()) == f'{jax.device_count()} x cpu'
