@@ -142,7 +142,10 @@ def mesh() -> Fields:
 def data() -> Fields:
     """Images, and how they become arrays."""
     return {
-        'source': Field('cifar10', 'mnist5k, digits, npz:PATH, folder:PATH, or a name of TFDS'),
+        'source': Field(
+            'cifar10',
+            'mnist5k, digits, npz:PATH, folder:PATH, zip:PATH, tar:PATH, or a name of TFDS',
+        ),
         'data_dir': Field(
             None, "where TFDS keeps its data; None: TFDS's own place", type=str, free=True
         ),

@@ -144,7 +144,9 @@ def test_folder_without_subfolders_has_no_labels_and_hidden_files_are_no_images(
 
 def test_images_are_decoded_once_if_they_fit_in_memory_and_else_every_time(folder, monkeypatch):
     decoded, decode = [], image_files.decode
-    monkeypatch.setattr(image_files, 'decode', lambda file, _: decoded.append(file) or decode(file))
+    monkeypatch.setattr(
+        image_files, 'decode', lambda file, *_: decoded.append(file) or decode(file)
+    )
     for limit, times in [(loading.CACHE_BYTES, 1), (0, 3)]:
         monkeypatch.setattr(loading, 'CACHE_BYTES', limit)
         images = loading.load(f'folder:{folder}', 'train', (8, 8), 3)
@@ -365,7 +367,7 @@ def test_files_that_are_missing_or_no_npz_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ('source', 'message'),
     [
-        ('mnist5', 'similar: mnist5k, .*allowed: mnist5k, digits, npz:PATH, folder:PATH, and'),
+        ('mnist5', 'similar: mnist5k, .*allowed: mnist5k, digits, folder:PATH, zip:PATH'),
         ('cifar', 'similar: cifar10'),
         ('lsun/bedrom', 'similar: lsun/bedroom'),
         (
