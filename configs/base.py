@@ -144,10 +144,15 @@ def data() -> Fields:
     return {
         'source': Field(
             'cifar10',
-            'mnist5k, digits, npz:PATH, folder:PATH, zip:PATH, tar:PATH, or a name of TFDS',
+            'cifar10, cifar100, mnist5k, digits, folder:PATH, zip:PATH, tar:PATH, npz:PATH, '
+            'cifar10:PATH, or a name of TFDS; docs/data.md',
         ),
         'data_dir': Field(
-            None, "where TFDS keeps its data; None: TFDS's own place", type=str, free=True
+            None,
+            "where downloads and the data of TFDS are kept; None: the user's cache, and TFDS's own "
+            'place',
+            type=str,
+            free=True,
         ),
         'image_size': Field(
             (32, 32),

@@ -131,8 +131,9 @@ def load(
     """The images of one split of a source.
 
     Args:
-        source: `mnist5k` or `digits` (embedded), `npz:PATH`, `folder:PATH`, `zip:PATH`, `tar:PATH`,
-            or the name of a TFDS builder, as `cifar10` or `lsun/bedroom`, that is prepared in the
+        source: `mnist5k` or `digits` (embedded), `cifar10` or `cifar100` (downloaded once),
+            `cifar10:PATH`, `folder:PATH`, `zip:PATH`, `tar:PATH`, `npz:PATH`, or the name of a TFDS
+            builder, as `mnist`, `lsun/bedroom` or `tfds:cifar10`, that is prepared in the
             array_record format.
         split: 'train' or 'test'. Where a source has no test split, nor a validation split to take
             its place, images are held out: by a fixed permutation, the same in all runs, and of a
@@ -142,7 +143,7 @@ def load(
         test_fraction: share of the images in a test split that is made here; of a folder about
             that share.
         fit: a key of FITS.
-        data_dir: where TFDS keeps its data, if not in its own default.
+        data_dir: where TFDS keeps its data, and downloads are kept, if not in their own places.
         crop_size: side of a square that is cut from the centre of each image first, if not None.
             A side shorter than this stays as it is.
         max_pixels: image files with more of them are refused.

@@ -1,5 +1,5 @@
-"""Where images come from: tables inside packages, .npz files, folders and archives of images
-(folders.py), TFDS.
+"""Where images come from: tables inside packages, CIFAR's archives (cifar.py), .npz files, folders
+and archives of images (folders.py), TFDS.
 
 `find` gives the images of a source as they are stored, each of a size and mode of its own, to be
 read by index. Packages that only some sources need (Pillow, TFDS) are imported where those are
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from datasets import folders, identity
+from datasets import cifar, folders, identity
 from datasets.inventory import Inventory
 from datasets.sizes import MAX_PIXELS
 from datasets.stored import NO_LABEL, SPLITS, DataError, Stored
@@ -41,9 +41,21 @@ def find(source: str, split: str, data_dir: str | None, max_pixels: int = MAX_PI
     data_dir = data_dir and os.path.expanduser(data_dir)
     if source in EMBEDDED:
         return EMBEDDED[source]()
+    if kind in cifar.DATA_SETS and (path or source == kind):
+        return _cifar(kind, path or None, split, data_dir)
     if kind in AT_PATHS and path:
+        return _at_path(kind, path, split, max_pixels)
+    return _tfds(source.removeprefix(TFDS), split, data_dir)
+
+
+def _at_path(kind: str, path: str, split: str, max_pixels: int) -> Stored:
+    try:
         return AT_PATHS[kind](path, split, max_pixels)
-    return _tfds(source, split, data_dir)
+    except DataError as error:
+        meant = _kind(path)
+        if meant not in cifar.DATA_SETS:
+            raise
+        raise DataError(f'{error}; {meant}:{path} reads what {meant} is published as') from error
 
 
 # Arrays
@@ -60,6 +72,19 @@ def _digits() -> Stored:
     rows = _packaged_table('scikit-learn', 'sklearn', 'datasets/data/digits.csv.gz')
     images = np.round(rows[:, :-1] * (255 / 16)).astype(np.uint8)
     return _undivided(images.reshape(-1, 8, 8, 1), rows[:, -1])
+
+
+def _cifar(name: str, path: str | None, split: str, data_dir: str | None) -> Stored:
+    """A split of CIFAR-10 or CIFAR-100, in the order of its files."""
+    found = cifar.find(name, path, data_dir)
+    parts = {'train': found.train, 'test': found.test}
+    found_in_all = Inventory(
+        lengths={split: len(part.labels) for split, part in parts.items()},
+        labels=lambda: np.concatenate([part.labels for part in parts.values()]),
+        class_names=found.class_names,
+        sizes=((cifar.SIDE, cifar.SIDE),) * 2,
+    )
+    return _in_memory(*parts[split], found_in_all)
 
 
 def _npz(path: str, split: str, max_pixels: int) -> Stored:
@@ -273,16 +298,16 @@ def _tfds_builder(name: str, data_dir: str | None):
         group = name.split('/')[0]
         if group in known:
             known = [f'{group}/{config}' for config in tfds.builder_cls(group).builder_configs]
-        similar = difflib.get_close_matches(name, [*EMBEDDED, *known])
+        similar = difflib.get_close_matches(name, [*EMBEDDED, *cifar.DATA_SETS, *known])
         path = os.path.expanduser(name)
         if os.path.exists(path):
             similar = [f'{_kind(path)}:{name}']
         hint = f'; similar: {", ".join(similar)}' if similar else ''
         raise DataError(
             f'data.source {name!r} is unknown{hint}; '
-            f'allowed: {", ".join(EMBEDDED)}, '
-            f'{":PATH, ".join(AT_PATHS)}:PATH, and the names of TFDS '
-            f'(cifar10, lsun/bedroom, ...)'
+            f'allowed: {", ".join((*EMBEDDED, *cifar.DATA_SETS))}, '
+            f'{":PATH, ".join((*AT_PATHS, *cifar.DATA_SETS))}:PATH, and the names of TFDS '
+            f'(mnist, lsun/bedroom, ...)'
         ) from error
 
 
@@ -296,11 +321,18 @@ def _how_to_prepare(name: str, data_dir: str | None) -> str:
 
 def _kind(path: str) -> str:
     """What the source is called that reads a file or a folder."""
+    name = os.path.basename(os.path.normpath(path)).lower()
+    of_cifar = {
+        part: kind
+        for kind, data_set in cifar.DATA_SETS.items()
+        for form in data_set.formats
+        for part in (form.archive.name, form.folder)
+    }
+    if name in of_cifar:
+        return of_cifar[name]
     if os.path.isdir(path):
         return 'folder'
-    return next(
-        (kind for kind, pattern in ENDINGS.items() if re.search(pattern, path.lower())), 'npz'
-    )
+    return next((kind for kind, pattern in ENDINGS.items() if re.search(pattern, name)), 'npz')
 
 
 EMBEDDED = {'mnist5k': _mnist5k, 'digits': _digits}
@@ -310,4 +342,6 @@ AT_PATHS = {
     'tar': folders.find_in_tar,
     'npz': _npz,
 }
+# Before a name of TFDS that is one of another source too.
+TFDS = 'tfds:'
 ENDINGS = {'zip': r'\.zip$', 'tar': r'\.(tar(\.\w+)?|tgz|tbz2?|txz)$'}

@@ -208,6 +208,11 @@ def test_tfds_builders_are_prepared_and_read_without_tensorflow(tmp_path, kind):
     assert importlib.util.find_spec('tensorflow') or 'tensorflow' not in sys.modules
 
 
+def test_names_of_tfds_that_are_those_of_other_sources_have_a_prefix(tmp_path):
+    with pytest.raises(DataError, match=r"'cifar10' is not prepared; .*tfds.builder\('cifar10'"):
+        loading.load('tfds:cifar10', 'train', (32, 32), 3, data_dir=str(tmp_path))
+
+
 # Size and channels
 
 
@@ -367,7 +372,7 @@ def test_files_that_are_missing_or_no_npz_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ('source', 'message'),
     [
-        ('mnist5', 'similar: mnist5k, .*allowed: mnist5k, digits, folder:PATH, zip:PATH'),
+        ('mnist5', 'similar: mnist5k, .*allowed: mnist5k, digits, cifar10, cifar100, folder:PATH'),
         ('cifar', 'similar: cifar10'),
         ('lsun/bedrom', 'similar: lsun/bedroom'),
         (
