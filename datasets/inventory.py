@@ -33,11 +33,15 @@ class Inventory:
 
 
 def line(source: str, found: Inventory, lengths: Mapping[str, int]) -> str:
-    """One line: images, their sizes, the splits of these lengths, classes, and what was skipped."""
-    splits = ', '.join(f'{length:,} {split}' for split, length in lengths.items())
+    """One line: images, their sizes, the splits of these lengths, classes, and what was skipped.
+
+    A split alone is not told apart.
+    """
+    of_splits = ', '.join(f'{length:,} {split}' for split, length in lengths.items())
+    splits = f' ({of_splits})' if len(lengths) > 1 else ''
     of_sizes = f' of {_sizes(*found.sizes)} pixels' if found.sizes else ''
     return (
-        f'data.source {source}: {sum(lengths.values()):,} images{of_sizes} ({splits}), '
+        f'{source}: {sum(lengths.values()):,} images{of_sizes}{splits}, '
         f'{_classes(found)}{skipped(found.skipped)}'
     )
 

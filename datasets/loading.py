@@ -208,7 +208,11 @@ def load_all(
             _check_size(stored.name(i), image, image_size)
         return conform(image, shape, fit, crop_size), label
 
-    return from_stored(stored, np.arange(stored.length), make, shape)
+    images = from_stored(stored, np.arange(stored.length), make, shape)
+    of_splits = stored.inventory.lengths or {'all': stored.length}
+    return dataclasses.replace(
+        images, found=lambda: inventory.line(source, stored.inventory, of_splits)
+    )
 
 
 def _check_size(name: str, image, image_size: tuple[int, int]) -> None:

@@ -84,7 +84,7 @@ def load_images(data: ConfigDict, split: str, num_classes: int = 0) -> Images:
         data.crop_size,
         data.max_pixels,
     )
-    processes.tell_once(images.found())
+    processes.tell_once(f'data.source {images.found()}')
     return labels.checked(images, split, data.source, num_classes) if num_classes else images
 
 

@@ -210,6 +210,7 @@ def load_pictures(config: ConfigDict, shape: ImageShape) -> HostPixels:
             found = loading.load_all(
                 task.images, shape[:2], shape[2], fit, crop_size, data.max_pixels
             )
+            processes.tell_once(f'task.images {found.found()}')
         return found.gather(np.arange(min(task.num_images, len(found))))['image']
     except DataError as error:
         if task.images is None:

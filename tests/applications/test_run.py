@@ -55,7 +55,7 @@ def sample(workdir, config=None, **task):
     return newest.name, np.load(newest)
 
 
-def test_inpainting_of_ones_own_pictures(digits, files):
+def test_inpainting_of_ones_own_pictures(digits, files, capsys):
     """Known pixels are those of the files, and the mask is that of the file."""
     name, found = sample(
         digits,
@@ -65,6 +65,8 @@ def test_inpainting_of_ones_own_pictures(digits, files):
         num_images=2,
     )
     assert name == '0000000_inpaint_projection.npz'
+    said = f'task.images folder:{files}/pictures: 3 images of 8x8 pixels, no classes\n'
+    assert said in capsys.readouterr().out
     assert found['samples'].shape == (2, 2, 8, 8, 1)
     for i in range(2):
         pixels = np.asarray(Image.open(files / 'pictures' / f'{i}.png'))[..., None]

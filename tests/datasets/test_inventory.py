@@ -34,7 +34,7 @@ def test_images_sizes_splits_classes_and_what_was_skipped(photos):
     lines = {said(f'folder:{photos}', split) for split in loading.SPLITS}
     num_test = len(loading.load(f'folder:{photos}', 'test', (8, 8), 1, 0.25))
     assert lines == {
-        f'data.source folder:{photos}: 6 images of 30x20 to 25x25 pixels '
+        f'folder:{photos}: 6 images of 30x20 to 25x25 pixels '
         f'({6 - num_test} train, {num_test} test), 3 classes: cats (3), dogs (2), owls (1); '
         '4 files of other types skipped: .heic, .txt, without an ending'
     }
@@ -66,7 +66,7 @@ def test_the_splits_and_the_names_of_arrays(tmp_path, split):
         class_names=np.array(['red', 'green', 'blue']),
     )
     assert said(f'npz:{tmp_path / "x.npz"}', split, SHAPE) == (
-        f'data.source npz:{tmp_path / "x.npz"}: 7 images of 4x6 pixels (5 train, 2 test), '
+        f'npz:{tmp_path / "x.npz"}: 7 images of 4x6 pixels (5 train, 2 test), '
         '3 classes: red (2), green (2), blue (3)'
     )
 
