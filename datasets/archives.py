@@ -63,7 +63,8 @@ def zip_entries(path: str, source: str) -> Iterator[Entry]:
             member = _InZip(path, info.header_offset, info.file_size)
         else:
             member = _Compressed(path, written, name)
-        yield Entry(name, info.file_size, member)
+        # Some programs of Windows write its separators.
+        yield Entry(name.replace('\\', '/'), info.file_size, member)
 
 
 def tar_entries(path: str, source: str, is_wanted: Callable[[str], bool]) -> Iterator[Entry]:

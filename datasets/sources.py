@@ -20,7 +20,7 @@ from jaxtyping import Int, UInt8
 from datasets import cifar, folders, identity
 from datasets.inventory import Inventory
 from datasets.sizes import MAX_PIXELS
-from datasets.stored import NO_LABEL, SPLITS, DataError, Stored
+from datasets.stored import NO_LABEL, DataError, Stored
 from datasets.threads import SILENT_SECONDS
 from storage.files import BROKEN_NPZ
 
@@ -45,7 +45,7 @@ def find(source: str, split: str, data_dir: str | None, max_pixels: int = MAX_PI
         return _cifar(kind, path or None, split, data_dir)
     if kind in AT_PATHS and path:
         return _at_path(kind, path, split, max_pixels)
-    return _tfds(source.removeprefix(TFDS), split, data_dir)
+    return _tfds(source, split, data_dir)
 
 
 def _at_path(kind: str, path: str, split: str, max_pixels: int) -> Stored:
@@ -95,11 +95,15 @@ def _npz(path: str, split: str, max_pixels: int) -> Stored:
         with np.load(path) as file:
             keys = sorted(file.files)
             undivided = 'test_images' not in keys
-            prefix = '' if 'images' in keys else 'train_' if undivided else f'{split}_'
-            key = f'{prefix}images'
-            prefixes = [prefix] if undivided or not prefix else [f'{other}_' for other in SPLITS]
-            lengths = {p: _length(file, f'{p}images') for p in prefixes if f'{p}images' in keys}
-            wanted = (key, 'class_names', *(f'{p}labels' for p in lengths))
+            prefixes = {'train': '' if 'images' in keys else 'train_', 'test': 'test_'}
+            used = 'train' if undivided else split
+            key = f'{prefixes[used]}images'
+            lengths = {
+                part: _length(file, f'{prefix}images')
+                for part, prefix in prefixes.items()
+                if f'{prefix}images' in keys
+            }
+            wanted = (key, 'class_names', *(f'{prefixes[part]}labels' for part in lengths))
             found = {name: file[name] for name in wanted if name in keys}
     except FileNotFoundError:
         raise DataError(f'data.source npz:{path}: there is no such file') from None
@@ -119,14 +123,17 @@ def _npz(path: str, split: str, max_pixels: int) -> Stored:
             f'uint8 (n, height, width), maybe with an axis of 1, 3 or 4 channels, needed'
         )
     images = images[..., None] if images.ndim == 3 else images
-    labels = {p: _labels_of(path, p, found, length) for p, length in lengths.items()}
+    labels = {
+        part: _labels_of(path, f'{prefixes[part]}labels', found, length)
+        for part, length in lengths.items()
+    }
     found_in_all = Inventory(
-        lengths=None if undivided else {p.removesuffix('_'): n for p, n in lengths.items()},
+        lengths=None if undivided else lengths,
         labels=lambda: np.concatenate(list(labels.values())),
         class_names=_names_of(path, found.get('class_names')),
         sizes=(images.shape[1:3],) * 2,
     )
-    return _in_memory(images, labels[prefix], found_in_all)
+    return _in_memory(images, labels[used], found_in_all)
 
 
 def _length(file: np.lib.npyio.NpzFile, key: str) -> int:
@@ -143,10 +150,9 @@ def _length(file: np.lib.npyio.NpzFile, key: str) -> int:
 
 
 def _labels_of(
-    path: str, prefix: str, found: Mapping[str, np.ndarray], length: int
+    path: str, key: str, found: Mapping[str, np.ndarray], length: int
 ) -> Int[np.ndarray, 'n']:
     """The labels in an .npz file of so many images; DataError if they are of no use."""
-    key = f'{prefix}labels'
     labels = found.get(key, np.full(length, NO_LABEL))
     if labels.dtype.kind not in 'iu' or labels.shape != (length,):
         raise DataError(
@@ -205,34 +211,39 @@ def _undivided(images, labels):
 # TFDS
 
 
-def _tfds(name: str, split: str, data_dir: str | None) -> Stored:
+def _tfds(source: str, split: str, data_dir: str | None) -> Stored:
     """A prepared TFDS builder, through its random access: no TensorFlow."""
-    builder = _tfds_builder(name, data_dir)
+    name = source.removeprefix(TFDS)
+    builder = _tfds_builder(source, name, data_dir)
     features, splits = builder.info.features, builder.info.splits
     if 'image' not in features or features['image'].np_dtype != np.uint8:
         raise DataError(
-            f'data.source {name!r} has the features {", ".join(features)}; '
+            f'data.source {source!r} has the features {", ".join(features)}; '
             f"'image', of uint8, needed"
         )
     if not splits:
-        raise DataError(f'data.source {name!r} is not prepared; {_how_to_prepare(name, data_dir)}')
+        raise DataError(
+            f'data.source {source!r} is not prepared; {_how_to_prepare(name, data_dir)}'
+        )
     test = 'validation' if 'test' not in splits and 'validation' in splits else 'test'
     undivided = test not in splits
     part = test if split == 'test' and not undivided else 'train'
     if part not in splits:
-        raise DataError(f"data.source {name!r} has the splits {', '.join(splits)}; 'train' needed")
+        raise DataError(
+            f"data.source {source!r} has the splits {', '.join(splits)}; 'train' needed"
+        )
     try:
-        source = builder.as_data_source(part)
+        examples = builder.as_data_source(part)
     except NotImplementedError:
         raise DataError(
-            f'data.source {name!r} is prepared, but not for random access, in {builder.data_dir}; '
-            f'choose another data_dir and {_how_to_prepare(name, "DATA_DIR")}'
+            f'data.source {source!r} is prepared, but not for random access, in '
+            f'{builder.data_dir}; choose another data_dir and {_how_to_prepare(name, "DATA_DIR")}'
         ) from None
     labelled = 'label' in features and features['label'].shape == ()
     labelled = labelled and np.issubdtype(features['label'].np_dtype, np.integer)
 
     def read(i):
-        example = source[i]
+        example = examples[i]
         return example['image'], example['label'] if labelled else NO_LABEL
 
     labels_of_part = functools.cache(lambda: _tfds_labels(builder, part))
@@ -248,23 +259,31 @@ def _tfds(name: str, split: str, data_dir: str | None) -> Stored:
             builder.info.full_name, part, info.shard_lengths, identity.of_arrays(chosen), *seen
         )
 
-    known = not labelled or len(source) <= LABELS_READ
-    lengths = {'train': splits['train'].num_examples} if 'train' in splits else {}
-    lengths |= {} if undivided else {'test': splits[test].num_examples}
-    shape = features['image'].shape[:2]
-    found_in_all = Inventory(
-        lengths=None if undivided else lengths,
-        labels=None if labelled else lambda: np.full(sum(lengths.values()), NO_LABEL),
-        class_names=tuple(getattr(features['label'], 'names', ())) if labelled else (),
-        sizes=None if None in shape else (tuple(shape),) * 2,
-    )
+    known = not labelled or len(examples) <= LABELS_READ
+    parts = {'train': 'train'} if undivided else {'train': 'train', 'test': test}
+    lengths = {split: splits[name].num_examples for split, name in parts.items() if name in splits}
+    found_in_all = _tfds_inventory(features, lengths, undivided, labelled)
     return Stored(
         read,
-        len(source),
+        len(examples),
         undivided,
         fingerprint,
         labels if known else None,
         inventory=found_in_all,
+    )
+
+
+def _tfds_inventory(
+    features, lengths: Mapping[str, int], undivided: bool, labelled: bool
+) -> Inventory:
+    """What a builder says of itself; labels are in the examples, and not read for it."""
+    shape = features['image'].shape[:2]
+    names = getattr(features['label'], 'names', None) if labelled else None
+    return Inventory(
+        lengths=None if undivided else lengths,
+        labels=None if labelled else lambda: np.full(sum(lengths.values()), NO_LABEL),
+        class_names=tuple(names or ()),
+        sizes=None if None in shape else (tuple(shape),) * 2,
     )
 
 
@@ -284,7 +303,7 @@ def _tfds_labels(builder, part: str) -> np.ndarray:
     return found
 
 
-def _tfds_builder(name: str, data_dir: str | None):
+def _tfds_builder(source: str, name: str, data_dir: str | None):
     import tensorflow_datasets as tfds
 
     try:
@@ -292,7 +311,7 @@ def _tfds_builder(name: str, data_dir: str | None):
     except (ImportError, AssertionError) as error:  # A package or version that is not there.
         # TFDS puts 'Failed to construct dataset "...", builder_kwargs "{...}": ' before the reason.
         reason = str(error).rpartition('": ')[2]
-        raise DataError(f'data.source {name!r}: {reason}') from error
+        raise DataError(f'data.source {source!r}: {reason}') from error
     except ValueError as error:
         known = tfds.list_builders(with_community_datasets=False)
         group = name.split('/')[0]
@@ -304,7 +323,7 @@ def _tfds_builder(name: str, data_dir: str | None):
             similar = [f'{_kind(path)}:{name}']
         hint = f'; similar: {", ".join(similar)}' if similar else ''
         raise DataError(
-            f'data.source {name!r} is unknown{hint}; '
+            f'data.source {source!r} is unknown{hint}; '
             f'allowed: {", ".join((*EMBEDDED, *cifar.DATA_SETS))}, '
             f'{":PATH, ".join((*AT_PATHS, *cifar.DATA_SETS))}:PATH, and the names of TFDS '
             f'(mnist, lsun/bedroom, ...)'

@@ -127,6 +127,13 @@ def test_folders_in_archives_are_splits_and_classes(tmp_path, write):
     assert train.class_names == ('a', 'b')
 
 
+def test_separators_of_windows_are_separators(tmp_path):
+    files = {f'train\\{name}\\{i}.png': png(i) for i, name in enumerate('ab')}
+    source = write_deflated(tmp_path / 'data', files | {'test\\b\\2.png': png(2)})
+    train, test = (everything(load(source, split)) for split in loading.SPLITS)
+    assert (train['label'].tolist(), test['label'].tolist()) == ([0, 1], [1])
+
+
 @every_kind
 def test_each_split_may_have_a_file_of_labels(tmp_path, write):
     files = {

@@ -111,6 +111,14 @@ def test_npz_splits_and_labels_are_taken_as_they_are(tmp_path):
     assert train['label'].dtype == test['label'].dtype == np.int32
 
 
+def test_images_beside_test_images_are_the_training_images(tmp_path):
+    arrays = {'images': numbered(7), 'labels': np.arange(7), 'test_images': numbered(3, 100)}
+    source = save_npz(tmp_path / 'x.npz', **arrays)
+    parts = [everything(loading.load(source, split, SHAPE, 1)) for split in loading.SPLITS]
+    assert [numbers([part]) for part in parts] == [list(range(7)), [100, 101, 102]]
+    assert parts[0]['label'].tolist() == list(range(7))
+
+
 def test_folder_images_get_one_size_and_subfolders_are_labels(folder):
     parts = [loading.load(f'folder:{folder}', split, (16, 12), 3, 0.3) for split in loading.SPLITS]
     assert sum(len(part) for part in parts) == 10
@@ -199,6 +207,8 @@ def test_tfds_builders_are_prepared_and_read_without_tensorflow(tmp_path, kind):
         assert sorted(numbers([batch])) == list(expected)
         assert batch['label'].tolist() == numbers([batch])
         assert images.labels().tolist() == batch['label'].tolist()
+        assert images.found().startswith(f'{name}: 25 images')
+        assert '(20 train, 5 test), 25 classes: 0, 1, 2, ' in images.found()
         again = loading.load(name, split, SHAPE, 1, data_dir=data_dir)
         assert again.fingerprint == images.fingerprint
         assert images.shape == (*SHAPE, 1)
@@ -209,7 +219,9 @@ def test_tfds_builders_are_prepared_and_read_without_tensorflow(tmp_path, kind):
 
 
 def test_names_of_tfds_that_are_those_of_other_sources_have_a_prefix(tmp_path):
-    with pytest.raises(DataError, match=r"'cifar10' is not prepared; .*tfds.builder\('cifar10'"):
+    with pytest.raises(
+        DataError, match=r"'tfds:cifar10' is not prepared; .*tfds.builder\('cifar10'"
+    ):
         loading.load('tfds:cifar10', 'train', (32, 32), 3, data_dir=str(tmp_path))
 
 
