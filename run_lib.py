@@ -340,7 +340,8 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     processes.from_first(lambda: run_files.check(workdir))
     mesh = use_devices(config)
     experiment = kinds.create(config, mesh)
-    drawing = applications.create_drawing(config, experiment, mesh)
+    trained_with = processes.from_first(lambda: run_files.kept_classes(workdir))
+    drawing = applications.create_drawing(config, experiment, mesh, trained_with)
     if drawing is None:
         raise InputError(f'--mode=sample: experiment {config.experiment!r} draws no images')
     sharding.check_divides(mesh, 'sampling.batch_size', drawing.batch_size)

@@ -144,9 +144,17 @@ def mesh() -> Fields:
 def data() -> Fields:
     """Images, and how they become arrays."""
     return {
-        'source': Field('cifar10', 'mnist5k, digits, npz:PATH, folder:PATH, or a name of TFDS'),
+        'source': Field(
+            'cifar10',
+            'cifar10, cifar100, mnist5k, digits, folder:PATH, zip:PATH, tar:PATH, npz:PATH, '
+            'cifar10:PATH, or a name of TFDS; docs/data.md',
+        ),
         'data_dir': Field(
-            None, "where TFDS keeps its data; None: TFDS's own place", type=str, free=True
+            None,
+            "where downloads and the data of TFDS are kept; None: the user's cache, and TFDS's own "
+            'place',
+            type=str,
+            free=True,
         ),
         'image_size': Field(
             (32, 32),

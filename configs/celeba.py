@@ -1,6 +1,7 @@
 """CelebA at 64 pixels: the base of the celeba experiments.
 
-The middle 140 pixels of the aligned images of 178x218, brought to 64, as published.
+The middle 140 pixels of the aligned images of 178x218, brought to 64, as published. The archive of
+the images needs no preparation: --config.data.source=zip:img_align_celeba.zip; docs/data.md.
 """
 
 from ml_collections import ConfigDict

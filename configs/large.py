@@ -1,7 +1,8 @@
 """LSUN, CelebA-HQ and FFHQ at 128 to 1024 pixels: the base of the experiments on them.
 
-LSUN is in TFDS; of the others, give a folder of images: --config.data.source=folder:PATH. The
-published files name TFRecords on their author's disks.
+docs/data.md says how to get the images; give an archive or a folder of them:
+--config.data.source=zip:PATH. LSUN is in TFDS too. The published files name TFRecords on their
+author's disks.
 """
 
 from ml_collections import ConfigDict

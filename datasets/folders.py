@@ -1,8 +1,10 @@
-"""Folders of images: every file once, the layouts that people have, and splits that stay.
+"""Folders of images, and archives of them: every file once, the layouts that people have, and
+splits that stay.
 
     PATH/*.png                          images without labels
     PATH/CLASS/*.png                    labels are the places of classes in their alphabetical order
     PATH/train/...  PATH/val/...        splits, each in one of the two ways above
+    PATH/dataset.json  PATH/00000/...   labels are in the file, and folders are no classes
 
 A folder that holds one folder alone, PATH/photos/train, is taken for what is in it. Where no test
 split is named, images are held out by a hash of their paths: one that is held out stays so,
@@ -13,13 +15,17 @@ import hashlib
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
-from datasets import identity, image_files
+from datasets import archives, dataset_json, identity, image_files, inventory
+from datasets.archives import Entry
 from datasets.image_files import EXTENSIONS, ImageFile
+from datasets.inventory import Inventory
 from datasets.stored import NO_LABEL, DataError, Stored
 from datasets.threads import SILENT_SECONDS
 
@@ -38,39 +44,108 @@ def find(path: str, split: str, max_pixels: int) -> Stored:
     Raises DataError for a folder that is not there, or holds no images; for images that cannot be
     used (image_files.verify); where it is not clear which folders are splits, and which is which.
     """
-    everything = _without_wrappers(sorted(_files(path), key=lambda file: file.path))
+    return _find(f'folder:{path}', _files(path), split, max_pixels)
+
+
+def find_in_zip(path: str, split: str, max_pixels: int) -> Stored:
+    """The images of a split of a zip archive, as `find` has them of a folder."""
+    source = f'zip:{path}'
+    return _find(source, _of_archive(path, archives.zip_entries(path, source)), split, max_pixels)
+
+
+def find_in_tar(path: str, split: str, max_pixels: int) -> Stored:
+    """The images of a split of a tar archive, as `find` has them of a folder."""
+    source = f'tar:{path}'
+    entries = archives.tar_entries(path, source, _is_read)
+    return _find(source, _of_archive(path, entries), split, max_pixels)
+
+
+def _find(source: str, files: Iterable[ImageFile], split: str, max_pixels: int) -> Stored:
+    found = sorted(files, key=lambda file: file.path)
+    label_files = [file for file in found if file.names[-1] == dataset_json.NAME]
+    others = [file for file in found if not _is_read(file.path)]
+    skipped = Counter(inventory.ending(file.name) for file in others)
+    everything = _without_wrappers([file for file in found if file.is_image])
     if not everything:
         raise DataError(
-            f'data.source folder:{path} holds no images; '
-            f'files named *{", *".join(EXTENSIONS)} needed'
+            f'data.source {source} holds no images; files named *{", *".join(EXTENSIONS)} needed'
+            f'{inventory.skipped(skipped)}'
         )
-    used = _distinct(path, _layout(path, everything))
+    used = _distinct(source, _layout(source, everything))
     if split not in used and 'train' not in used:
         raise DataError(
-            f'data.source folder:{path} has a folder of test images, and none named train; '
+            f'data.source {source} has a folder of test images, and none named train; '
             'that is needed, or images in folders with the names of classes'
         )
-    image_files.verify(tuple(file for files in used.values() for file in files), max_pixels)
+    sizes = image_files.verify(tuple(file for part in used.values() for file in part), max_pixels)
+    labels = _in_files(source, used, label_files) if label_files else _by_folders(used)
     undivided = 'test' not in used
-    return _stored(used, 'train' if undivided else split, undivided, max_pixels)
+    found_in_all = Inventory(
+        lengths=None if undivided else {name: len(part) for name, part in used.items()},
+        labels=lambda: np.concatenate(list(labels.by_split.values())),
+        class_names=labels.names,
+        sizes=sizes,
+        skipped=skipped,
+    )
+    return _stored(used, labels, 'train' if undivided else split, max_pixels, found_in_all)
+
+
+def _is_read(name: str) -> bool:
+    """Whether a file is an image, or tells the labels of images."""
+    return name.lower().endswith(EXTENSIONS) or os.path.basename(name) == dataset_json.NAME
 
 
 def _stored(
-    used: dict[str, list[ImageFile]], split: str, undivided: bool, max_pixels: int
+    used: dict[str, list[ImageFile]],
+    labels_of: '_Labels',
+    split: str,
+    max_pixels: int,
+    found_in_all: Inventory,
 ) -> Stored:
-    files = used[split]
-    classes = sorted({file.names[0] for part in used.values() for file in part if _is_in_one(file)})
-    label = {name: i for i, name in enumerate(classes)}
-    labels = np.array([label[f.names[0]] if _is_in_one(f) else NO_LABEL for f in files], np.int32)
+    files, labels = used[split], labels_of.by_split[split]
     return Stored(
-        read=lambda i: (image_files.decode(files[i].path, max_pixels), labels[i]),
+        read=lambda i: (image_files.decode(files[i].path, max_pixels, files[i].member), labels[i]),
         length=len(files),
-        undivided=undivided,
+        undivided=found_in_all.lengths is None,
         fingerprint=lambda chosen: identity.of_files([files[i] for i in chosen]),
         labels=lambda chosen: labels[chosen],
-        places=np.array([place(file.name) for file in files]) if undivided else None,
+        places=None if found_in_all.lengths else np.array([place(file.name) for file in files]),
         name=lambda i: files[i].path,
+        inventory=found_in_all,
     )
+
+
+# Labels
+
+
+class _Labels(NamedTuple):
+    """The labels of the images of each split, and the names of their classes."""
+
+    by_split: dict[str, Int[np.ndarray, 'n']]
+    names: tuple[str, ...]
+
+
+def _by_folders(used: dict[str, list[ImageFile]]) -> _Labels:
+    """Classes are folders, in their alphabetical order."""
+    names = sorted({file.names[0] for part in used.values() for file in part if _is_in_one(file)})
+    label = {name: i for i, name in enumerate(names)}
+    of_files = {
+        split: [label[file.names[0]] if _is_in_one(file) else NO_LABEL for file in part]
+        for split, part in used.items()
+    }
+    return _Labels(
+        {split: np.array(row, np.int32) for split, row in of_files.items()}, tuple(names)
+    )
+
+
+def _in_files(
+    source: str, used: dict[str, list[ImageFile]], label_files: list[ImageFile]
+) -> _Labels:
+    label = dataset_json.read(source, label_files)
+    of_files = {
+        split: [label.get(file.name, NO_LABEL) for file in part] for split, part in used.items()
+    }
+    return _Labels({split: np.array(row, np.int32) for split, row in of_files.items()}, ())
 
 
 def _is_in_one(file: ImageFile) -> bool:
@@ -87,8 +162,21 @@ def place(name: str) -> float:
 # Files
 
 
+def _of_archive(path: str, entries: Iterable[Entry]) -> Iterator[ImageFile]:
+    """The files of an archive, without hidden ones and what macOS puts beside them."""
+    written = None
+    for entry in entries:
+        written = written or os.stat(path).st_mtime_ns
+        names = tuple(part for part in entry.name.split('/') if part not in ('', '.'))
+        if any(part.startswith('.') or part == '__MACOSX' for part in names):
+            continue
+        name = '/'.join(names)
+        called = f'{path}/{name}'
+        yield ImageFile(called, name, names, entry.size, written, called, entry.member)
+
+
 def _files(path: str) -> Iterator[ImageFile]:
-    """All images below a folder, without hidden ones (thumbnails, ._ copies)."""
+    """All files below a folder, without hidden ones (thumbnails, ._ copies)."""
     from devices import processes
 
     if not os.path.isdir(path):
@@ -101,7 +189,7 @@ def _files(path: str) -> Iterator[ImageFile]:
 
 
 def _below(folder: str, names: tuple[str, ...], seen: set) -> Iterator[ImageFile]:
-    """The images below a folder.
+    """The files below a folder.
 
     `seen` are directories that are not gone into again, or links in a circle would have no end: of
     the uppermost two levels those that the folder lies in, since splits and classes may be links to
@@ -122,7 +210,7 @@ def _below(folder: str, names: tuple[str, ...], seen: set) -> Iterator[ImageFile
                 seen.add(directory)
             below = {*seen, directory} if len(names) < 2 else seen
             yield from _below(entry.path, (*names, entry.name), below)
-        elif entry.name.lower().endswith(EXTENSIONS):
+        else:
             yield _file(entry, (*names, entry.name))
 
 
@@ -166,20 +254,20 @@ def kind_of(name: str) -> str | None:
     return None
 
 
-def _layout(path: str, files: list[ImageFile]) -> dict[str, list[ImageFile]]:
+def _layout(source: str, files: list[ImageFile]) -> dict[str, list[ImageFile]]:
     """The files of 'train' and 'test', or of one of them; names begin below the split."""
     parts = _parts(files)
     named = [part for part in parts if part.kind]
     kinds = {part.kind for part in named}
     others = [part.name for part in parts if not part.kind]
     if not kinds or (len(named) == 1 and others):
-        _check_classes(path, named, others, files)
+        _check_classes(source, named, others, files)
         return {'train': files}
     for kind in sorted(kinds):
         same = [part.name for part in named if part.kind == kind]
         if len(same) > 1:
             raise DataError(
-                f'data.source folder:{path} has the folders {_listed(same)}, and which of them is '
+                f'data.source {source} has the folders {_listed(same)}, and which of them is '
                 f'the {kind} split is not clear; one such folder needed'
             )
     found = {part.kind: part for part in named}
@@ -193,7 +281,7 @@ def _layout(path: str, files: list[ImageFile]) -> dict[str, list[ImageFile]]:
         names = ' and '.join(
             f'{name} is {part.name}/' for name, part in chosen.items() if part is not None
         )
-        _tell(f'data.source folder:{path}: {names}; left out: {" and ".join(also)}')
+        _tell(f'data.source {source}: {names}; left out: {" and ".join(also)}')
     return {name: _inner(part) for name, part in chosen.items() if part is not None}
 
 
@@ -215,7 +303,7 @@ def _test_kind(found: dict[str, _Part]) -> str | None:
 
 
 def _check_classes(
-    path: str, named: list[_Part], others: list[str], files: list[ImageFile]
+    source: str, named: list[_Part], others: list[str], files: list[ImageFile]
 ) -> None:
     """Raises DataError if folders that are taken for classes look like splits.
 
@@ -225,17 +313,23 @@ def _check_classes(
         if len(others) == 1 or any(map(_is_in_one, part.files)):
             beside = _listed(others[:3]) + (', ...' if len(others) > 3 else '')
             raise DataError(
-                f'data.source folder:{path}: {part.name}/ may be a split, and may be a class, as '
-                f'{beside} beside it; give folder:{os.path.join(path, part.name)} for the one, and '
-                'rename it for the other'
+                f'data.source {source}: {part.name}/ may be a split, and may be a class, as '
+                f'{beside} beside it; {_how_to_choose(source, part.name)}'
             )
     inner = {file.names[1]: kind_of(file.names[1]) for file in files if len(file.names) > 2}
     kinds = {kind: name for name, kind in inner.items() if kind}
     if len(kinds) > 1:
         raise DataError(
-            f'data.source folder:{path}: {_listed(sorted(kinds.values()))} lie within the folders '
+            f'data.source {source}: {_listed(sorted(kinds.values()))} lie within the folders '
             'of classes; PATH/train/CLASS and PATH/test/CLASS needed'
         )
+
+
+def _how_to_choose(source: str, name: str) -> str:
+    kind, _, path = source.partition(':')
+    if kind != 'folder':
+        return 'unpack the archive, and leave out the one, or rename the other'
+    return f'give folder:{os.path.join(path, name)} for the one, and rename it for the other'
 
 
 def _inner(part: _Part) -> list[ImageFile]:
@@ -259,7 +353,7 @@ def _without_wrappers(files: list[ImageFile]) -> list[ImageFile]:
     return files
 
 
-def _distinct(path: str, layout: dict[str, list[ImageFile]]) -> dict[str, list[ImageFile]]:
+def _distinct(source: str, layout: dict[str, list[ImageFile]]) -> dict[str, list[ImageFile]]:
     """Every real file once, by the first of its paths: otherwise splits would share images."""
     first: dict[object, str] = {}
     for file in sorted((f for files in layout.values() for f in files), key=lambda file: file.path):
@@ -272,12 +366,12 @@ def _distinct(path: str, layout: dict[str, list[ImageFile]]) -> dict[str, list[I
     for name, files in found.items():
         if not files:
             raise DataError(
-                f'data.source folder:{path}: all images of the {name} split are links to those of '
+                f'data.source {source}: all images of the {name} split are links to those of '
                 'the other one; images of its own needed'
             )
     if num_left_out:
         _tell(
-            f'data.source folder:{path}: {num_left_out:,} of the paths lead to the same files as '
+            f'data.source {source}: {num_left_out:,} of the paths lead to the same files as '
             'others, and are left out'
         )
     return found

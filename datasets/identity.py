@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 import numpy as np
 
@@ -25,11 +25,13 @@ EXAMPLES_READ = 256
 
 
 class File(Protocol):
-    """A file of which name and size are known."""
+    """A file, in a folder or in an archive, of which name and size are known."""
 
-    path: str
     name: str
     size: int
+
+    def open(self) -> BinaryIO:
+        """Its content."""
 
 
 def fingerprint(examples: Examples) -> str:
@@ -64,7 +66,7 @@ def of_files(files: Sequence[File]) -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(f'{file.name}\0{file.size}\n'.encode(errors='surrogateescape'))
-    read = [files[i].path for i in spread(len(files), FILES_READ)]
+    read = [files[i] for i in spread(len(files), FILES_READ)]
     for found in threads.over(_of_ends, read, 'looking into images', 100):
         digest.update(found)
     return _short(digest)
@@ -75,8 +77,8 @@ def spread(length: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, length - 1, min(length, most)).astype(int))
 
 
-def _of_ends(path: str) -> bytes:
-    with open(path, 'rb') as stream:
+def _of_ends(file: File) -> bytes:
+    with file.open() as stream:
         found = stream.read(2 * END_BYTES)
         size = stream.seek(0, os.SEEK_END)
         stream.seek(max(len(found), size - END_BYTES))

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
-from datasets import identity, image_files, sources
+from datasets import classes, identity, image_files, inventory, sources
+from datasets.classes import Classes
 from datasets.sizes import FITS, MAX_PIXELS, conform
 from datasets.stored import NO_LABEL, SPLITS, DataError, Stored
 
@@ -30,7 +31,9 @@ class Images:
     `gather` takes indices [batch] in [0, length) and returns 'image', uint8 [batch, *shape], and
     'label', int32 [batch], which is -1 where there is none. Threads may call it at the same time.
     `labels()` are those of all images, without decoding any; None where they are not known until
-    images are read. `identify()` is text that changes with the images.
+    images are read. `identify()` is text that changes with the images. `class_names` are what
+    classes are called, by label; empty: by their numbers. `found()` is a line about all that the
+    source holds.
     """
 
     length: int
@@ -38,6 +41,8 @@ class Images:
     gather: Callable[[Int[np.ndarray, 'batch']], Batch]
     labels: Callable[[], Int[np.ndarray, 'length']] | None
     identify: Callable[[], str]
+    class_names: tuple[str, ...] = ()
+    found: Callable[[], str] = str
 
     def __len__(self) -> int:
         return self.length
@@ -46,6 +51,13 @@ class Images:
     def fingerprint(self) -> str:
         """Changes with the images; see identity.py for what it sees of them."""
         return self.identify()
+
+    @functools.cached_property
+    def classes(self) -> Classes:
+        """The classes of these images; their counts are not known before the labels are."""
+        if self.labels is None:
+            return Classes(self.class_names)
+        return classes.of_labels(self.labels(), self.class_names)
 
     def __getitem__(self, index: int) -> Batch:
         """One image and its label; IndexError outside of [-length, length)."""
@@ -119,8 +131,10 @@ def load(
     """The images of one split of a source.
 
     Args:
-        source: `mnist5k` or `digits` (embedded), `npz:PATH`, `folder:PATH`, or the name of a TFDS
-            builder, as `cifar10` or `lsun/bedroom`, that is prepared in the array_record format.
+        source: `mnist5k` or `digits` (embedded), `cifar10` or `cifar100` (downloaded once),
+            `cifar10:PATH`, `folder:PATH`, `zip:PATH`, `tar:PATH`, `npz:PATH`, or the name of a TFDS
+            builder, as `mnist`, `lsun/bedroom` or `tfds:cifar10`, that is prepared in the
+            array_record format.
         split: 'train' or 'test'. Where a source has no test split, nor a validation split to take
             its place, images are held out: by a fixed permutation, the same in all runs, and of a
             folder by their paths, so that those that are held out stay so if some are added.
@@ -129,7 +143,7 @@ def load(
         test_fraction: share of the images in a test split that is made here; of a folder about
             that share.
         fit: a key of FITS.
-        data_dir: where TFDS keeps its data, if not in its own default.
+        data_dir: where TFDS keeps its data, and downloads are kept, if not in their own places.
         crop_size: side of a square that is cut from the centre of each image first, if not None.
             A side shorter than this stays as it is.
         max_pixels: image files with more of them are refused.
@@ -151,14 +165,20 @@ def load(
     everything = np.arange(stored.length)
     chosen = part(stored, split, test_fraction) if stored.undivided else everything
     shape = (*image_size, channels)
-    if stored.arrays and stored.arrays[0].shape[1:] == shape and crop_size is None:
-        return from_arrays(*(a[chosen] if stored.undivided else a for a in stored.arrays))
 
     def make(i):
         image, label = stored.read(i)
         return conform(image, shape, fit, crop_size), label
 
-    return from_stored(stored, chosen, make, shape)
+    if stored.arrays and stored.arrays[0].shape[1:] == shape and crop_size is None:
+        images = from_arrays(*(a[chosen] if stored.undivided else a for a in stored.arrays))
+    else:
+        images = from_stored(stored, chosen, make, shape)
+    return dataclasses.replace(
+        images,
+        class_names=stored.inventory.class_names,
+        found=lambda: inventory.line(source, stored.inventory, lengths(stored, test_fraction)),
+    )
 
 
 def load_all(
@@ -188,7 +208,11 @@ def load_all(
             _check_size(stored.name(i), image, image_size)
         return conform(image, shape, fit, crop_size), label
 
-    return from_stored(stored, np.arange(stored.length), make, shape)
+    images = from_stored(stored, np.arange(stored.length), make, shape)
+    of_splits = stored.inventory.lengths or {'all': stored.length}
+    return dataclasses.replace(
+        images, found=lambda: inventory.line(source, stored.inventory, of_splits)
+    )
 
 
 def _check_size(name: str, image, image_size: tuple[int, int]) -> None:
@@ -221,6 +245,14 @@ def part(stored: Stored, split: str, test_fraction: float) -> Int[np.ndarray, 'p
     else:
         order = np.argsort(stored.places, kind='stable')
     return order[:num_test] if split == 'test' else order[num_test:]
+
+
+def lengths(stored: Stored, test_fraction: float) -> dict[str, int]:
+    """How many images each split has, whichever of them is read."""
+    known = stored.inventory.lengths
+    if known is not None:
+        return dict(known)
+    return {split: len(part(stored, split, test_fraction)) for split in SPLITS}
 
 
 # Batches

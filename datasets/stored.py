@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from choices import InputError
+from datasets.inventory import Inventory
 
 SPLITS = ('train', 'test')
 NO_LABEL = -1
@@ -18,7 +19,7 @@ Indices = Int[np.ndarray, 'chosen']
 class Examples(Protocol):
     """Examples of any kind: images, vectors. `gather(indices)` are arrays by name, one row each.
 
-    They may have a `fingerprint` too, text that changes with them; see identity.py.
+    They may have a `fingerprint` too, text that changes with them (identity.py), and `classes`.
     """
 
     def __len__(self) -> int: ...
@@ -46,6 +47,7 @@ class Stored:
     places       of each image, the same in [0, 1) whatever others there are; None: an image is
                  known by its index alone
     name         what the image with an index is called
+    inventory    what the source holds in all of its splits
     """
 
     read: Callable[[int], tuple[Any, int]]
@@ -56,3 +58,4 @@ class Stored:
     arrays: tuple[np.ndarray, np.ndarray] | None = None
     places: Float[np.ndarray, 'length'] | None = None
     name: Callable[[int], str] = 'image {}'.format
+    inventory: Inventory = Inventory()

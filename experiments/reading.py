@@ -15,6 +15,7 @@ import training
 from choices import InputError, choose, fields_of
 from datasets import loading, quantization
 from datasets.loading import Images
+from devices import processes
 from experiments import labels
 from sde_lib import SDE
 from shapes import Floats, ImageShape, OneKey, Pixels
@@ -67,8 +68,10 @@ def image_format(data: ConfigDict) -> ImageFormat:
 
 
 def load_images(data: ConfigDict, split: str, num_classes: int = 0) -> Images:
-    """The images of a split, as config.data says; InputError if their labels are not those of a
-    network with so many classes (0: no labels are needed).
+    """The images of a split, as config.data says; what the source holds is said in a line.
+
+    Raises InputError if their labels are not those of a network with so many classes (0: no labels
+    are needed).
     """
     images = loading.load(
         data.source,
@@ -81,6 +84,7 @@ def load_images(data: ConfigDict, split: str, num_classes: int = 0) -> Images:
         data.crop_size,
         data.max_pixels,
     )
+    processes.tell_once(f'data.source {images.found()}')
     return labels.checked(images, split, data.source, num_classes) if num_classes else images
 
 

@@ -1,5 +1,6 @@
 """The files of a run: whether its workdir can be used, its config, its data and its checkpoints."""
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -8,7 +9,8 @@ from ml_collections import ConfigDict
 
 from choices import InputError
 from configs import base
-from datasets import identity
+from datasets import classes, identity
+from datasets.classes import Classes
 from datasets.stored import Examples
 from devices import processes
 from experiments import programs
@@ -37,11 +39,20 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def keep_data(workdir: pathlib.Path, step: int, train_data: Examples, test_data: Examples) -> None:
-    """Keeps what identifies the data when training begins; says later if they are others."""
+    """Keeps what identifies the data when training begins, and the classes that are trained with;
+    says later if the data are others.
+    """
     data = {'train': train_data, 'test': test_data}
     found = {split: _identified(of_split) for split, of_split in data.items()}
-    for line in workdirs.keep_data(workdir, step, found):
+    known = getattr(train_data, 'classes', None)
+    kept = dataclasses.asdict(known) if known else None
+    for line in workdirs.keep_data(workdir, step, found, kept):
         print(line, flush=True)
+
+
+def kept_classes(workdir: pathlib.Path) -> Classes:
+    """The classes that a workdir was trained with; without any if nothing is known of them."""
+    return classes.kept(workdirs.read_classes(workdir) or {})
 
 
 def _identified(data: Examples) -> dict[str, Any]:

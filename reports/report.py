@@ -16,6 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from datasets import classes
+from datasets.classes import Classes
 from evaluation import quantities
 from evaluation.quantities import Quantity
 from reports import logs, plots
@@ -80,6 +82,7 @@ def write(workdir: pathlib.Path) -> pathlib.Path:
 def check(workdir: pathlib.Path) -> None:
     """Raises InputError for the first file of a workdir that is damaged."""
     workdirs.read_config(workdir)
+    workdirs.read_classes(workdir)
     logs.read(workdir / 'logs' / 'metrics.jsonl')
     evaluations(workdir)
 
@@ -101,6 +104,7 @@ def page(workdir: pathlib.Path) -> str:
         likelihood(directory, newest),
         conditional(workdir),
         checkpoints(found),
+        data(workdir),
         setting(config),
     )
     return f"""<!doctype html>
@@ -264,8 +268,21 @@ def conditional(workdir: pathlib.Path) -> str:
     newest = {}
     for path in sorted((workdir / 'samples').glob('*_*.png')):
         newest[path.stem.partition('_')[2]] = path
-    shown = [picture(path, name.replace('_', ', ')) for name, path in newest.items()]
+    known = classes.kept(workdirs.read_classes(workdir) or {})
+    shown = [
+        picture(path, name.replace('_', ', ') + of_classes(path.with_suffix('.npz'), known))
+        for name, path in newest.items()
+    ]
     return section('Drawn by --mode=sample', '', row(shown)) if shown else ''
+
+
+def of_classes(samples: pathlib.Path, known: Classes) -> str:
+    """Which classes the samples in a file are of, if they are of any that have names."""
+    if not known.names or not samples.exists():
+        return ''
+    with np.load(samples) as arrays:
+        labels = np.unique(arrays['labels']).tolist() if 'labels' in arrays else []
+    return f' of {", ".join(map(known.name, labels))}' if 0 < len(labels) <= classes.SHOWN else ''
 
 
 def checkpoints(found: dict[int, list[Quantity]]) -> str:
@@ -283,6 +300,20 @@ def checkpoints(found: dict[int, list[Quantity]]) -> str:
             curves.append(plot(plots.over_checkpoints(steps, values, headline(known[0]))))
     every = f'<details><summary>All numbers</summary>{table(["", *steps], lines)}</details>'
     return section('Checkpoints', '', row(curves), every)
+
+
+def data(workdir: pathlib.Path) -> str:
+    """The classes of the training images, if they have any."""
+    known = classes.kept(workdirs.read_classes(workdir) or {})
+    labels = known.existing()
+    if not labels:
+        return ''
+    counts = [f'{count:,}' for count in known.counts] or ['–'] * len(known)
+    lines = [[label, known.name(label), counts[label]] for label in labels]
+    shown = table(['label', 'class', 'training images'], lines)
+    if len(labels) > classes.SHOWN:
+        shown = f'<details><summary>All {len(labels):,} classes</summary>{shown}</details>'
+    return section('Classes', '', shown)
 
 
 def setting(config: dict) -> str:

@@ -57,17 +57,20 @@ def read_config(workdir: pathlib.Path) -> dict | None:
 # The data of a run
 
 
-def keep_data(workdir: pathlib.Path, step: int, found: dict[str, dict]) -> list[str]:
+def keep_data(
+    workdir: pathlib.Path, step: int, found: dict[str, dict], classes: dict | None = None
+) -> list[str]:
     """Writes what identifies the data of a run, by split, to `data.json` when it begins; later, a
-    line for each split that is another one now.
+    line for each split that is another one now. The classes of the data are kept with them.
 
     Of a run without such a file, begun by an older version or imported, it is written now, which a
     line says. Raises InputError if the file is damaged.
     """
     path = workdir / 'data.json'
+    of_classes = {} if classes is None else {CLASSES: classes}
     is_unknown = step > 0 and not path.exists()
     if step == 0 or is_unknown:
-        write_json(path, found)
+        write_json(path, found | of_classes)
     if is_unknown:
         return [
             f'{workdir}: it has no data.json, so whether the data are those that training began '
@@ -75,12 +78,28 @@ def keep_data(workdir: pathlib.Path, step: int, found: dict[str, dict]) -> list[
             'folder holds out other images than older versions did'
         ]
     began_with = read_json(path)
+    if of_classes and CLASSES not in began_with:  # Of a run of an older version.
+        write_json(path, began_with | of_classes)
     return [
         f'{workdir}: the {split} split has {now["examples"]:,} examples, and had '
         f'{began_with[split]["examples"]:,} when training began; not all of them are the same'
         for split, now in found.items()
         if split in began_with and now != began_with[split]
     ]
+
+
+def read_classes(workdir: pathlib.Path) -> dict | None:
+    """The classes that `keep_data` has kept; None if there are none. InputError if the file is
+    damaged.
+    """
+    path = workdir / 'data.json'
+    found = read_json(path).get(CLASSES) if path.exists() else None
+    if found is not None and not isinstance(found, dict):
+        raise InputError(f'{path} is damaged: {CLASSES!r} is {found!r:.40}, and no JSON object')
+    return found
+
+
+CLASSES = 'classes'
 
 
 def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:

@@ -51,6 +51,8 @@ def write_data(path):
     (path / 'text.npz').write_text('no arrays')
     np.savez(path / 'floats.npz', images=pixels[:4] / 255)
     np.savez(path / 'none.npz', images=pixels[:0])
+    np.savez(path / 'flat.npz', images=pixels)
+    np.savez(path / 'misnamed.npz', images=pixels, class_names=np.arange(2))
     np.savez(path / 'unlabelled.npz', images=np.tile(pixels, (10, 1, 1)))
     np.savez(path / 'negative.npz', images=pixels, labels=np.arange(20) - 2)
     np.savez(path / 'sorted.npz', images=np.tile(pixels, (50, 1, 1)), labels=np.arange(1000) // 100)
@@ -63,12 +65,16 @@ def write_data(path):
         'untrained/test/0',
         'linked/test/0',
         'lab/0 lab/7',
+        'mislabelled/0',
     ):
         for name in names.split():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels[0]).save(path / f'{name}.png')
     (path / 'linked' / 'train').symlink_to('test')
     Image.new('LAB', (8, 8)).save(path / 'lab' / '7.png', 'TIFF')
+    (path / 'mislabelled' / 'dataset.json').write_text('{"labels": [["0.png", -3]]}')
+    (path / 'cifar').mkdir()
+    (path / 'cifar' / 'cifar-10-python.tar.gz').write_text('not found')
     (path / 'empty').mkdir()
     (path / 'broken').mkdir()
     for i, image in enumerate(pixels):

@@ -18,6 +18,8 @@ from ml_collections import ConfigDict
 
 import keys
 from choices import InputError, choose
+from datasets import classes
+from datasets.classes import Classes
 from experiments import image_drawing
 from experiments.classifier import Classifier
 from experiments.score_model import NO_CLASS, ScoreModel
@@ -64,14 +66,13 @@ NEEDED = {'inpaint': 'mask', 'superresolve': 'factor', 'deblur': 'blur_std', 'li
 
 
 def create_class_sampler(
-    config: ConfigDict, model: ScoreModel, classifier: Classifier | None
+    config: ConfigDict, model: ScoreModel, classifier: Classifier | None, labels: list[int]
 ) -> Draw:
-    """Images of class task.label, or of each class in turn, by the network or a classifier."""
+    """Images of each of these classes in turn, by the network or a classifier."""
     task = config.task
     sampler = image_drawing.create_sampler(config, model.sde, config.sampling.method)
-    num_classes = model.num_classes or _num_classes(classifier)
     guide = _by_network(config, model) if model.num_classes else _by_classifier(model, classifier)
-    label_of = labels(config, num_classes)
+    label_of = in_turn(labels)
     evaluations = 2 if model.num_classes and task.guidance != 1 else 1
 
     def draw_one(params, image_key, index, given):
@@ -82,12 +83,31 @@ def create_class_sampler(
     return _each(draw_one)
 
 
-def labels(config: ConfigDict, num_classes: int) -> Callable[[Int[Array, '']], Int[Array, '']]:
-    """The class of the image with an index."""
-    label = config.task.label
-    if label is not None and not 0 <= label < num_classes:
+def existing(
+    config: ConfigDict, model: ScoreModel, classifier: Classifier | None, known: Classes
+) -> list[int]:
+    """The classes that there are images of, of those of the network or the classifier: task.label
+    alone, or all. `known` are those that it was trained with, if that is known.
+
+    Raises InputError if task.label is none of them.
+    """
+    num_classes, label = model.num_classes or _num_classes(classifier), config.task.label
+    all_of_them = [one for one in known.existing() if one < num_classes] or range(num_classes)
+    if label is None:
+        return list(all_of_them)
+    if not 0 <= label < num_classes:
         raise InputError(f'task.label: {label}; one of 0 to {num_classes - 1} needed')
-    return lambda index: index % num_classes if label is None else jnp.full_like(index, label)
+    if label not in all_of_them:
+        raise InputError(
+            f'task.label: {label}, and no training image is of this class; there are '
+            f'{classes.listed(known)}'
+        )
+    return [label]
+
+
+def in_turn(labels: list[int]) -> Callable[[Int[Array, '*n']], Int[Array, '*n']]:
+    """From the indices of images to their classes, each of these in turn."""
+    return lambda index: jnp.asarray(labels, jnp.int32)[index % len(labels)]
 
 
 def _num_classes(classifier: Classifier | None) -> int:

@@ -13,9 +13,10 @@ from applications.conditional import conditioning
 from applications.conditional.conditioning import Given, Measured
 from choices import InputError
 from datasets import loading, masks
+from datasets.classes import Classes
 from datasets.loading import DataError
-from devices import sharding
-from experiments import image_drawing, reading, trained
+from devices import processes, sharding
+from experiments import image_drawing, reading, run_files, trained
 from experiments.classifier import Classifier
 from experiments.experiment import Drawing, Shown
 from experiments.score_model import ScoreModel
@@ -30,32 +31,38 @@ MEASUREMENT = 2**32 - 1
 MOST_COLUMNS = 20  # of a picture that has one for each class
 
 
-def create_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
+def create_drawing(
+    config: ConfigDict, model: ScoreModel, mesh: Mesh, trained_with: Classes
+) -> Drawing:
     """Images as config.task says; InputError if that cannot be."""
     conditioning.check_fields(config, model)
-    create = class_drawing if config.task.name == 'class' else measured_drawing
-    return create(config, model, mesh)
+    if config.task.name == 'class':
+        return class_drawing(config, model, mesh, trained_with)
+    return measured_drawing(config, model, mesh)
 
 
-def class_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
-    """Images of classes; a picture of them, and their accuracy if there is a classifier."""
-    classifier, params = None, None
+def class_drawing(
+    config: ConfigDict, model: ScoreModel, mesh: Mesh, trained_with: Classes
+) -> Drawing:
+    """Images of the classes that there are; a picture of them with their names, and their accuracy
+    if there is a classifier.
+    """
+    classifier, params, known = None, None, trained_with
     if config.task.classifier is not None:
         path = files.user_path(config.task.classifier, 'task.classifier')
         classifier, params = trained.load(
             'task.classifier', path, model.image_shape, model.format.centered
         )
         params = sharding.put(params, sharding.copied(mesh))
-    draw = conditioning.create_class_sampler(config, model, classifier)
-    num_classes = model.num_classes or classifier.num_classes
-    labels_of = conditioning.labels(config, num_classes)
-    is_in_columns = config.task.label is None and num_classes <= MOST_COLUMNS
+        if not model.num_classes:
+            known = processes.from_first(lambda: run_files.kept_classes(path))
+    existing = conditioning.existing(config, model, classifier, known)
+    draw = conditioning.create_class_sampler(config, model, classifier, existing)
 
     def show(pixels, index):
-        labels = np.asarray(labels_of(jnp.asarray(index)))
-        most = pictures.most(pixels.shape)
-        shown = in_place(pixels, index, config.sampling.num_samples)[:most]
-        sheet = pictures.grid(shown, num_classes if is_in_columns else None)
+        labels = np.asarray(conditioning.in_turn(existing)(index))
+        shown = in_place(pixels, index, config.sampling.num_samples)[: pictures.most(pixels.shape)]
+        sheet = class_sheet(shown, [known.name(label) for label in existing])
         note = None
         if classifier is not None:
             share = accuracy(classifier, params, pixels, labels, mesh)
@@ -63,7 +70,17 @@ def class_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawing:
         return Shown(sheet, {'labels': labels}, note)
 
     num = config.sampling.num_samples
-    return _drawing(config, model, 'class', num, draw, Given(classifier=params), show)
+    given = Given(classifier=params)
+    return _drawing(config, model, 'class', num, draw, given, show, np.array(existing))
+
+
+def class_sheet(pixels: HostPixels, names: list[str]) -> HostPixels:
+    """Images of these classes in turn, with their names: a column for each class, unless there are
+    many.
+    """
+    if 1 < len(names) <= MOST_COLUMNS:
+        return pictures.captioned(pixels, names, len(names))
+    return pictures.captioned(pixels, [names[i % len(names)] for i in range(len(pixels))])
 
 
 def accuracy(
@@ -193,6 +210,7 @@ def load_pictures(config: ConfigDict, shape: ImageShape) -> HostPixels:
             found = loading.load_all(
                 task.images, shape[:2], shape[2], fit, crop_size, data.max_pixels
             )
+            processes.tell_once(f'task.images {found.found()}')
         return found.gather(np.arange(min(task.num_images, len(found))))['image']
     except DataError as error:
         if task.images is None:

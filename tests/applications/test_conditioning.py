@@ -14,6 +14,7 @@ from applications.conditional.conditioning import Given
 from choices import InputError
 from configs import base
 from datasets import quantization
+from datasets.classes import Classes
 from experiments import validation
 from experiments.classifier import Classifier
 from experiments.reading import ImageFormat
@@ -169,7 +170,7 @@ def drawn_by(guided_by, guidance, num):
     config.sampling.update({'method': 'ode', 't_min': 1e-3, 'rtol': 1e-3, 'atol': 1e-3})
     model = mixture_model(3 if guided_by == 'network' else 0)
     judge = classifier() if guided_by == 'classifier' else None
-    draw = conditioning.create_class_sampler(config, model, judge)
+    draw = conditioning.create_class_sampler(config, model, judge, [0, 1, 2])
     given = Given(classifier={} if judge else None)
     return jax.jit(draw)(None, KEY, jnp.arange(num), given).x
 
@@ -193,7 +194,7 @@ def test_guidance_without_a_classifier_takes_two_evaluations():
     for guidance in (1.0, 2.0):
         config = config_of(**{'task.name': 'class', 'task.guidance': guidance})
         config.training.label_dropout = 0.1
-        draw = conditioning.create_class_sampler(config, mixture_model(3), None)
+        draw = conditioning.create_class_sampler(config, mixture_model(3), None, [0])
         nfe[guidance] = int(draw(None, KEY, jnp.arange(1), Given()).nfe[0])
     assert nfe == {1.0: 8, 2.0: 16}
 
@@ -285,9 +286,31 @@ def test_methods_that_cannot_do_it_are_refused(fields, word):
     ],
 )
 def test_classes_that_do_not_exist_are_refused(num_classes, judge, fields, word):
-    config = config_of(**{'task.name': 'class', **fields})
+    config, model = config_of(**{'task.name': 'class', **fields}), mixture_model(num_classes)
+
+    def create():
+        existing = conditioning.existing(config, model, judge, Classes())
+        return conditioning.create_class_sampler(config, model, judge, existing)
+
     with pytest.raises(InputError, match=word):
-        conditioning.create_class_sampler(config, mixture_model(num_classes), judge)
+        create()
+
+
+def test_classes_are_those_that_training_had_images_of():
+    known = Classes(('cat', 'dog', 'owl'), (5, 0, 7))
+    model = mixture_model(4)
+
+    def existing(label, known):
+        config = config_of(**{'task.name': 'class', 'task.label': label})
+        return conditioning.existing(config, model, None, known)
+
+    assert existing(None, known) == [0, 2]
+    assert existing(2, known) == [2]
+    with pytest.raises(InputError, match=r'task.label: 1, and no .* 2 classes: cat \(5\), owl'):
+        existing(1, known)
+    # Of a workdir that knows nothing of its data.
+    assert existing(None, Classes()) == [0, 1, 2, 3]
+    np.testing.assert_array_equal(conditioning.in_turn([0, 2])(np.arange(5)), [0, 2, 0, 2, 0])
 
 
 @pytest.mark.parametrize(

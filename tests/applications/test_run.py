@@ -1,5 +1,7 @@
 """Conditional sampling as users run it: their images, masks and classifiers, and refusals."""
 
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -7,7 +9,9 @@ from PIL import Image
 
 import run_lib
 from choices import InputError, RunError
+from datasets import loading
 from experiments import image_drawing, run_files
+from reports import pictures
 from tests import tiny_classes, tiny_classifier, tiny_config
 from tests.support import program, random_run
 
@@ -51,7 +55,7 @@ def sample(workdir, config=None, **task):
     return newest.name, np.load(newest)
 
 
-def test_inpainting_of_ones_own_pictures(digits, files):
+def test_inpainting_of_ones_own_pictures(digits, files, capsys):
     """Known pixels are those of the files, and the mask is that of the file."""
     name, found = sample(
         digits,
@@ -61,6 +65,8 @@ def test_inpainting_of_ones_own_pictures(digits, files):
         num_images=2,
     )
     assert name == '0000000_inpaint_projection.npz'
+    said = f'task.images folder:{files}/pictures: 3 images of 8x8 pixels, no classes\n'
+    assert said in capsys.readouterr().out
     assert found['samples'].shape == (2, 2, 8, 8, 1)
     for i in range(2):
         pixels = np.asarray(Image.open(files / 'pictures' / f'{i}.png'))[..., None]
@@ -113,6 +119,44 @@ def test_classes_by_the_network(tmp_path):
     )
     assert set(found['labels']) == {7}
     np.testing.assert_array_equal(found['nfe'], 2 * config.sampling.steps)
+
+
+def keep_classes(workdir, *counts):
+    """As training does, for images that have so many of each class."""
+    labels = np.repeat(np.arange(len(counts)), counts)
+    images = loading.from_arrays(np.zeros((len(labels), 8, 8, 1), np.uint8), labels)
+    names = tuple(f'class_{i}' for i in range(len(counts)))
+    named = dataclasses.replace(images, class_names=names)
+    run_files.keep_data(workdir, 0, named, named)
+
+
+def test_classes_that_exist_are_drawn_and_named(tmp_path, monkeypatch):
+    """As training has kept them in the workdir; the report names them too."""
+    config = tiny_classes.get_config()
+    random_run.create(tmp_path, config, 0)
+    keep_classes(tmp_path, 3, 0, 5, 0, 1)
+    captions, captioned = [], pictures.captioned
+    monkeypatch.setattr(
+        pictures,
+        'captioned',
+        lambda images, names, *columns: (
+            captions.append(names) or captioned(images, names, *columns)
+        ),
+    )
+    _, found = sample(tmp_path, config, name='class')
+    np.testing.assert_array_equal(found['labels'], [0, 2, 4, 0, 2, 4])
+    assert captions == [['class_0', 'class_2', 'class_4']]
+    report = (tmp_path / 'report.html').read_text()
+    assert 'class of class_0, class_2, class_4' in report
+    with pytest.raises(InputError, match='task.label: 3, and no training image .* class_2'):
+        sample(tmp_path, config, name='class', label=3)
+
+
+def test_a_classifier_tells_which_classes_exist(digits, tmp_path):
+    judge = random_run.create(tmp_path, tiny_classifier.get_config(), 0)
+    keep_classes(judge, 0, 2, 2)
+    _, found = sample(digits, name='class', classifier=str(judge))
+    np.testing.assert_array_equal(found['labels'], [1, 2, 1, 2, 1, 2])
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,14 @@ def test_npz_splits_and_labels_are_taken_as_they_are(tmp_path):
     assert train['label'].dtype == test['label'].dtype == np.int32
 
 
+def test_images_beside_test_images_are_the_training_images(tmp_path):
+    arrays = {'images': numbered(7), 'labels': np.arange(7), 'test_images': numbered(3, 100)}
+    source = save_npz(tmp_path / 'x.npz', **arrays)
+    parts = [everything(loading.load(source, split, SHAPE, 1)) for split in loading.SPLITS]
+    assert [numbers([part]) for part in parts] == [list(range(7)), [100, 101, 102]]
+    assert parts[0]['label'].tolist() == list(range(7))
+
+
 def test_folder_images_get_one_size_and_subfolders_are_labels(folder):
     parts = [loading.load(f'folder:{folder}', split, (16, 12), 3, 0.3) for split in loading.SPLITS]
     assert sum(len(part) for part in parts) == 10
@@ -144,7 +152,9 @@ def test_folder_without_subfolders_has_no_labels_and_hidden_files_are_no_images(
 
 def test_images_are_decoded_once_if_they_fit_in_memory_and_else_every_time(folder, monkeypatch):
     decoded, decode = [], image_files.decode
-    monkeypatch.setattr(image_files, 'decode', lambda file, _: decoded.append(file) or decode(file))
+    monkeypatch.setattr(
+        image_files, 'decode', lambda file, *_: decoded.append(file) or decode(file)
+    )
     for limit, times in [(loading.CACHE_BYTES, 1), (0, 3)]:
         monkeypatch.setattr(loading, 'CACHE_BYTES', limit)
         images = loading.load(f'folder:{folder}', 'train', (8, 8), 3)
@@ -197,6 +207,8 @@ def test_tfds_builders_are_prepared_and_read_without_tensorflow(tmp_path, kind):
         assert sorted(numbers([batch])) == list(expected)
         assert batch['label'].tolist() == numbers([batch])
         assert images.labels().tolist() == batch['label'].tolist()
+        assert images.found().startswith(f'{name}: 25 images')
+        assert '(20 train, 5 test), 25 classes: 0, 1, 2, ' in images.found()
         again = loading.load(name, split, SHAPE, 1, data_dir=data_dir)
         assert again.fingerprint == images.fingerprint
         assert images.shape == (*SHAPE, 1)
@@ -204,6 +216,13 @@ def test_tfds_builders_are_prepared_and_read_without_tensorflow(tmp_path, kind):
     assert sorted(numbers([everything(larger)])) == list(range(20, 25))
     # TFDS is free to use TensorFlow where it is installed.
     assert importlib.util.find_spec('tensorflow') or 'tensorflow' not in sys.modules
+
+
+def test_names_of_tfds_that_are_those_of_other_sources_have_a_prefix(tmp_path):
+    with pytest.raises(
+        DataError, match=r"'tfds:cifar10' is not prepared; .*tfds.builder\('cifar10'"
+    ):
+        loading.load('tfds:cifar10', 'train', (32, 32), 3, data_dir=str(tmp_path))
 
 
 # Size and channels
@@ -365,7 +384,7 @@ def test_files_that_are_missing_or_no_npz_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ('source', 'message'),
     [
-        ('mnist5', 'similar: mnist5k, .*allowed: mnist5k, digits, npz:PATH, folder:PATH, and'),
+        ('mnist5', 'similar: mnist5k, .*allowed: mnist5k, digits, cifar10, cifar100, folder:PATH'),
         ('cifar', 'similar: cifar10'),
         ('lsun/bedrom', 'similar: lsun/bedroom'),
         (

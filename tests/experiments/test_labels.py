@@ -48,6 +48,29 @@ def test_labels_are_those_of_the_whole_split(values, why):
     assert '\n' not in str(error.value)
 
 
+def named(values, *names):
+    return dataclasses.replace(images(values), class_names=names)
+
+
+def test_the_classes_are_named():
+    with pytest.raises(InputError, match=r'they have 3 classes: cat \(2\), dog \(1\), owl \(1\)$'):
+        labels.checked(named([0, 0, 1, 2], 'cat', 'dog', 'owl'), 'train', 'x', 2)
+    with pytest.raises(InputError, match='they have no classes$'):
+        checked([-1, -1], 2)
+
+
+def test_a_class_without_images_is_told_by_its_name(capsys):
+    labels.checked(named([0, 2], 'cat', 'dog', 'owl'), 'train', 'x', 3)
+    assert capsys.readouterr().out.endswith('are of the classes dog\n')
+
+
+def test_classes_are_counted_by_their_names_where_labels_are_in_the_examples():
+    """However many of the first images are of the first classes."""
+    unknown = dataclasses.replace(named([0] * 300, 'cat', 'dog', 'owl'), labels=None)
+    with pytest.raises(InputError, match="2, and data.source 'x' has 3 classes: cat, dog, owl"):
+        labels.checked(unknown, 'train', 'x', 2)
+
+
 def test_labels_that_are_in_the_examples_are_checked_as_these_are_read(monkeypatch):
     unknown = dataclasses.replace(images([0] * 200 + [7]), labels=None)
     with pytest.raises(InputError, match='have labels from 7 to 7'):

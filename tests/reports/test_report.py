@@ -14,6 +14,7 @@ import pytest
 from evaluation import quantities
 from evaluation.quantities import Quantity
 from reports import pictures, report
+from storage import workdirs
 from tests import tiny_config
 
 VOID = {'meta', 'img', 'br'}
@@ -199,3 +200,17 @@ def test_chromium_opens_the_report(workdir, monkeypatch):
     assert len(found['sizes']) == 7
     assert all(size > 0 for size in found['sizes'])
     assert {url for url in found['requests'] if not url.startswith('data:')} == {path.as_uri()}
+
+
+def test_classes_are_shown_with_their_names(workdir, tmp_path):
+    path = shutil.copytree(workdir, tmp_path / 'run')
+    assert '<h2>Classes</h2>' not in report.page(path)
+    kept = {'names': ['cat', 'dog', '<owl>'], 'counts': [1234, 0, 5]}
+    workdirs.keep_data(path, 0, {}, kept)
+    np.savez(path / 'samples' / '0000020_class.npz', labels=np.array([2, 0, 2]))
+    text = report.page(path)
+    Elements(text)
+    assert '<td>0</td><td>cat</td><td>1,234</td>' in text
+    assert '<td>2</td><td>&lt;owl&gt;</td><td>5</td>' in text
+    assert 'dog' not in text
+    assert 'class of cat, &lt;owl&gt;<' in text
