@@ -1,19 +1,24 @@
 # make demo   train on digits, sample, measure: five to eight minutes on two cores
 # make test   the fast tests: six to nine minutes
 # make test-slow   the others: six to nine
+# make test-newest PYTHON=python3.13   the fast tests with that Python and the newest packages, anew each time
 # make lint   style and formatting
-# make CUDA=13 ...   the same on an NVIDIA GPU, see docs/gpu.md
-# make clean  remove the environment and what `make demo` made
+# make CUDA=13 demo   on an NVIDIA GPU, see docs/gpu.md
+# make clean  remove the environments and what `make demo` made
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
+NEWEST := .venv-newest
+RUN_NEWEST := $(NEWEST)/bin/python
 CONFIG ?= configs/vp/mnist_ddpmpp.py
 WORKDIR ?= runs/demo
 CLASSIFIER ?= runs/classifier
 INSTALLED := $(VENV)/installed$(CUDA:%=-cuda%)
+NEW_ENOUGH := $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+FAST_TESTS := -m pytest -n auto --dist worksteal -m 'not slow'
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow test-newest lint clean
 
 demo: $(INSTALLED)
 	@echo "Training a score model on handwritten digits ($(CONFIG)) ..."
@@ -25,20 +30,28 @@ demo: $(INSTALLED)
 		--config.eval.quality="('classifier',)" --config.eval.classifier_workdir=$(CLASSIFIER)
 
 test: $(INSTALLED)
-	$(RUN) -m pytest -n auto --dist worksteal -m 'not slow'
+	$(RUN) $(FAST_TESTS)
 
 test-slow: $(INSTALLED)
 	$(RUN) -m pytest -n auto --dist worksteal -m slow
+
+test-newest:
+	@$(NEW_ENOUGH)
+	@echo "Installing the newest packages into $(NEWEST) (some minutes) ..."
+	@$(PYTHON) -m venv --clear $(NEWEST)
+	@$(RUN_NEWEST) -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	@$(RUN_NEWEST) -c 'import sys, jax, flax; print("Python", sys.version.split()[0], "JAX", jax.__version__, "Flax", flax.__version__)'
+	$(RUN_NEWEST) $(FAST_TESTS)
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
 clean:
-	rm -rf $(VENV) $(WORKDIR) $(CLASSIFIER) .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(NEWEST) $(WORKDIR) $(CLASSIFIER) .pytest_cache .ruff_cache
 
 $(VENV)/installed: requirements.lock
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@$(NEW_ENOUGH)
 	@echo "Installing into $(VENV) (once; some minutes) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --quiet --disable-pip-version-check --requirement requirements.lock

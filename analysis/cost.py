@@ -69,7 +69,7 @@ def flops(function: Callable, *args: Any) -> int:
     Of branches the most expensive one counts. Raises ValueError for a convolution or product in a
     loop of unknown length.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    return _count(jax.make_jaxpr(function)(*args))
 
 
 def training_step(loss_fn: Callable, params: Any, *args: Any) -> Step:
@@ -98,7 +98,7 @@ def _dependents(jaxpr: Jaxpr, given: set[Var]) -> set[Var]:
     return found
 
 
-def _count(jaxpr: Jaxpr) -> int:
+def _count(jaxpr: Jaxpr | ClosedJaxpr) -> int:
     return sum(map(_count_equation, jaxpr.eqns))
 
 
@@ -114,11 +114,13 @@ def _count_equation(eqn: JaxprEqn) -> int:
     return sum(inner) * (eqn.params['length'] if eqn.primitive is lax.scan_p else 1)
 
 
-def _inner(eqn: JaxprEqn) -> list[Jaxpr]:
-    """The programs that an equation calls: of jit, loops, branches, custom derivatives, remat."""
+def _inner(eqn: JaxprEqn) -> list[Jaxpr | ClosedJaxpr]:
+    """The programs that an equation calls: of jit, loops, branches, custom derivatives, remat.
+
+    Each once, though it is of both types, which are one from JAX 0.11 on.
+    """
     found = jax.tree.leaves(list(eqn.params.values()))
-    closed = [jaxpr.jaxpr for jaxpr in found if isinstance(jaxpr, ClosedJaxpr)]
-    return closed + [jaxpr for jaxpr in found if isinstance(jaxpr, Jaxpr)]
+    return [jaxpr for jaxpr in found if isinstance(jaxpr, Jaxpr | ClosedJaxpr)]
 
 
 def _product(a, b, out, params):

@@ -33,9 +33,10 @@ def start(layout: Layout, *command: str, **options) -> list[subprocess.Popen]:
             f'--num_processes={layout.num_processes}',
         ]
         groups = [[*meeting, f'--process_id={i}'] for i in range(layout.num_processes)]
-    # The devices are those of the mesh: XLA_FLAGS would have the last word.
+    # The devices are those of the mesh: the environment would have the last word.
     flags = [flag for flag in os.environ.get('XLA_FLAGS', '').split() if 'device_count' not in flag]
     environment = {**os.environ, 'XLA_FLAGS': ' '.join(flags)}
+    environment.pop('JAX_NUM_CPU_DEVICES', None)
     return [
         subprocess.Popen(
             [sys.executable, *command, *layout.flags(), *group],

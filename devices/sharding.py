@@ -33,9 +33,11 @@ def use_cores(*batch_sizes: int, data: int = -1, fsdp: int = 1, num_processes: i
     given, or as many as divide every batch.
 
     XLA runs much of a network on one core of a device; as devices, all of them work throughout.
-    Other accelerators, and a number of devices given in XLA_FLAGS, stay as they are.
+    Other accelerators, and a number of devices that the environment gives, in JAX_NUM_CPU_DEVICES
+    or XLA_FLAGS, stay as they are.
     """
-    if '--xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', ''):
+    in_flags = '--xla_force_host_platform_device_count' in os.environ.get('XLA_FLAGS', '')
+    if in_flags or 'JAX_NUM_CPU_DEVICES' in os.environ:
         return
     shares = [size // num_processes for size in batch_sizes]
     fitting = math.gcd(_num_cores(), *shares)

@@ -238,7 +238,7 @@ print(jax.jit(steps).lower(on((16, 4)), on((5, 24, 16), None, 'data')).compile()
 
 
 def test_data_parallel_steps_on_eight_devices_sum_the_gradient_alone():
-    environment = {**os.environ, 'XLA_FLAGS': '--xla_force_host_platform_device_count=8'}
+    environment = {**os.environ, 'JAX_NUM_CPU_DEVICES': '8'}
     done = subprocess.run(
         [sys.executable, '-c', STEPS],
         cwd=program.ROOT,

@@ -21,11 +21,14 @@ from devices import sharding
 sharding.use_cores(*{sizes}, **{mesh})
 print(jax.device_count())
 """
+# Variables that may say how many devices there are.
+SAYING = ('JAX_NUM_CPU_DEVICES', 'XLA_FLAGS')
 
 
-def count_devices(*sizes, flags='', **mesh):
-    """The devices of a new process."""
-    environment = {**os.environ, 'XLA_FLAGS': flags}
+def count_devices(*sizes, given=None, **mesh):
+    """The devices of a new process, whose environment says of them what is given, and no more."""
+    environment = {name: value for name, value in os.environ.items() if name not in SAYING}
+    environment.update(given or {})
     command = [sys.executable, '-c', COUNT.format(sizes=sizes, mesh=mesh)]
     done = subprocess.run(
         command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True
@@ -51,8 +54,12 @@ def test_cores_are_devices_as_far_as_they_divide_every_batch(sizes, processes):
     assert count_devices(*sizes, num_processes=processes) == max(fitting)
 
 
-def test_a_number_of_devices_that_was_asked_for_stays():
-    assert count_devices(32, flags='--xla_force_host_platform_device_count=3') == 3
+@pytest.mark.parametrize(
+    ('variable', 'value'),
+    [('JAX_NUM_CPU_DEVICES', '3'), ('XLA_FLAGS', '--xla_force_host_platform_device_count=3')],
+)
+def test_a_number_of_devices_that_was_asked_for_stays(variable, value):
+    assert count_devices(32, given={variable: value}) == 3
 
 
 def test_a_mesh_of_given_sizes_gets_its_devices():

@@ -29,10 +29,10 @@ def test_the_gradient_of_a_network_is_that_of_finite_differences():
 
     direction = networks.quick_jit(jax.grad(lambda x: log_prob(x).sum()))(x)
     length = jnp.sqrt(jnp.sum(direction**2, (1, 2, 3), keepdims=True))
-    step = 1e-2 * direction / length
+    step = 0.1 * direction / length
     forward, backward = (networks.quick_jit(log_prob)(x + sign * step) for sign in (1, -1))
-    # Float32, and ReLU's kinks.
-    np.testing.assert_allclose((forward - backward) / 2e-2, length.ravel(), rtol=0.03)
+    # Of shorter steps float32 loses the difference, and longer ones meet more of ReLU's kinks.
+    np.testing.assert_allclose((forward - backward) / 0.2, length.ravel(), rtol=0.03)
 
 
 def test_clean_images_and_each_level_are_scored():

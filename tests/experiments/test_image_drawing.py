@@ -132,8 +132,7 @@ def test_eight_devices_draw_what_one_draws():
     """In a process of its own, which has eight; in float64, for the reason above."""
     code = 'import json; from tests.experiments import test_image_drawing as t; '
     code += 'print(json.dumps(t.differences_between_devices()))'
-    flags = os.environ.get('XLA_FLAGS', '') + ' --xla_force_host_platform_device_count=8'
-    environment = {**os.environ, 'XLA_FLAGS': flags, 'JAX_ENABLE_X64': '1'}
+    environment = {**os.environ, 'JAX_NUM_CPU_DEVICES': '8', 'JAX_ENABLE_X64': '1'}
     done = subprocess.run(
         [sys.executable, '-c', code],
         cwd=ROOT,

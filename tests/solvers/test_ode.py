@@ -62,9 +62,9 @@ def test_a_solve_may_be_shorter_than_the_first_step_of_an_adaptive_solver(ends):
 @pytest.mark.parametrize('per_image', [True, False])
 @pytest.mark.parametrize('ends', [(T_MIN, 1), (1, T_MIN)])
 def test_a_quadrature_is_left_out_where_dopri5_gives_it_no_weight(ends, per_image):
-    """Once a step, whatever stands there in its place."""
-    process = mixture.example().process(SDE)
-    counted, light_calls = counting.counted(process)
+    """Once a step, whatever stands there in its place. In float64: whether a step is accepted may
+    hang on rounding, which is another in another program.
+    """
 
     def velocity(t, state, args):
         return ode.velocity(process)(t, state[0], None), jnp.sum(state[0] ** 2)
@@ -72,13 +72,15 @@ def test_a_quadrature_is_left_out_where_dopri5_gives_it_no_weight(ends, per_imag
     def light(t, state, args):
         return ode.velocity(counted)(t, state[0], None), 1e6
 
-    state = jnp.array([[2.0, 1.0]]), jnp.zeros(1)
-    solver = ODESolver('dopri5', 1e-4, 1e-4, per_image)
-    solve = functools.partial(solver.solve, velocity, state, None, *ends, sde=SDE)
-    expected, expected_nfe, _ = solve()
-    found, nfe, _ = jax.block_until_ready(solve(light=light))
-    assert nfe.tolist() == expected_nfe.tolist()
-    assert len(light_calls) == nfe[0] // 6
+    with jax.enable_x64(True):
+        process = mixture.example().process(SDE)
+        counted, light_calls = counting.counted(process)
+        state = jnp.array([[2.0, 1.0]]), jnp.zeros(1)
+        solver = ODESolver('dopri5', 1e-4, 1e-4, per_image)
+        solve = functools.partial(solver.solve, velocity, state, None, *ends, sde=SDE)
+        expected, expected_nfe, _ = solve()
+        found, nfe, _ = jax.block_until_ready(solve(light=light))
+    assert nfe.tolist() == expected_nfe.tolist() == [6 * len(light_calls) + 1]
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-3), found, expected)
 
 

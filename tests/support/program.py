@@ -29,8 +29,7 @@ def run(*flags, devices=None):
     """Exit status, stdout and stderr of a process, with as many devices if it is told."""
     environment = dict(os.environ)
     if devices:
-        forced = f'--xla_force_host_platform_device_count={devices}'
-        environment['XLA_FLAGS'] = f'{environment.get("XLA_FLAGS", "")} {forced}'
+        environment['JAX_NUM_CPU_DEVICES'] = str(devices)
     return subprocess.run(
         command(*flags), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
     )
