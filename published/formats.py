@@ -38,7 +38,7 @@ class Outline(NamedTuple):
     """What a network's parameters are called."""
 
     shapes: Params  # abstract parameters
-    parts: list[str]  # the network's own modules, in the order in which it calls them
+    parts: list[str]  # the network's own modules with parameters, in the order of its calls
 
 
 class Moments(NamedTuple):
@@ -72,7 +72,7 @@ def outline(init: Callable[[jax.Array], Params]) -> Outline:
 
     with nn.intercept_methods(note):
         shapes = jax.eval_shape(init, jax.random.key(0))
-    return Outline(shapes, list(parts))
+    return Outline(shapes, [part for part in parts if part in shapes])
 
 
 def fit(found: Flat, network: Outline, source: str) -> Params:
@@ -130,8 +130,8 @@ def _list(what, items):
 def read(path: pathlib.Path, parts: list[str]) -> Checkpoint:
     """The checkpoint in a file of any of the formats, which is told by its content.
 
-    `parts` are those of the network's outline; PyTorch's files number them. Raises InputError if
-    the file cannot be read.
+    `parts` are those of the network's outline, whose order PyTorch's numbers follow. Raises
+    InputError if the file cannot be read.
     """
     if not path.is_file():
         raise InputError(f'--checkpoint: {path}: there is no such file')
@@ -257,8 +257,7 @@ def _flatten(tree):
 def _from_torch(saved: dict, parts: list[str], path: pathlib.Path) -> Checkpoint:
     try:
         model = torch_names.parameters(saved['model'])
-        trained = torch_names.trained(model)
-        averages = dict(zip(trained, saved['ema']['shadow_params'], strict=True))
+        averages = _torch_averages(saved['ema']['shadow_params'], model)
         return Checkpoint(
             step=_count(saved['step']),
             params=torch_names.renamed(model, parts),
@@ -268,6 +267,20 @@ def _from_torch(saved: dict, parts: list[str], path: pathlib.Path) -> Checkpoint
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise _lacks(path, error) from error
+
+
+def _torch_averages(shadow, model):
+    """The averages of the trained parameters by name; the file has them in a list."""
+    trained = torch_names.trained(model)
+    if len(shadow) != len(trained):
+        raise ValueError(f'ema, which has {len(shadow)} averages of {len(trained)} parameters')
+    averages = dict(zip(trained, shadow, strict=True))
+    for name, average in averages.items():
+        if np.shape(average) != np.shape(model[name]):
+            raise ValueError(
+                f'ema, whose average of {name} is {np.shape(average)}, not {np.shape(model[name])}'
+            )
+    return averages
 
 
 def _torch_moments(optimizer, model, parts):
