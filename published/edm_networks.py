@@ -69,6 +69,7 @@ OF_TRAINING = (
     *('augment_dim', 'dropout', 'label_dropout'),
 )
 
+CHANNELS_PER_HEAD = 64  # of ADM's attention
 ENCODERS = {'standard': 'none', 'skip': 'input_skip', 'residual': 'residual'}
 DECODERS = {'standard': 'none', 'skip': 'output_skip'}
 
@@ -82,31 +83,18 @@ def fields(kind: str, arguments: Mapping[str, Any]) -> Fields:
     Raises InputError for classes and values of arguments that our networks do not have.
     """
     precondition, embeddings = _of(PRECONDITIONINGS, kind, 'a preconditioning')
-    model = arguments.get('model_type', DEFAULTS[kind]['model_type'])
-    name = _of(NETWORKS, model, 'a network')
-    defaults = DEFAULTS['all'] | DEFAULTS[kind] | DEFAULTS[model]
-    for argument in arguments:
-        if argument not in (*defaults, *NEEDED, *OF_TRAINING):
-            raise InputError(f'{model} has an argument {argument!r}, which is not known')
-    for argument in NEEDED:
-        if argument not in arguments:
-            raise InputError(f'{kind} lacks the argument {argument!r}')
-    given = defaults | dict(arguments)
-    for argument, value in FIXED.items():
-        if given.get(argument, value) != value:
-            raise InputError(f'{kind} has {argument}={given[argument]}, and {value} is needed')
+    given = _completed(kind, arguments)
+    name = _of(NETWORKS, given['model_type'], 'a network')
     theirs = given.get('embedding_type', 'positional')
-    side, ch_mult = given['img_resolution'], tuple(given['channel_mult'])
-    sides = [side >> level for level in range(len(ch_mult))]
     return {
         'model.name': name,
-        'data.image_size': (side, side),
+        'data.image_size': (given['img_resolution'], given['img_resolution']),
         'data.channels': given['img_channels'],
         'model.num_classes': given['label_dim'],
         'model.nf': given['model_channels'],
-        'model.ch_mult': ch_mult,
+        'model.ch_mult': tuple(given['channel_mult']),
         'model.num_res_blocks': given['num_blocks'],
-        'model.attn_resolutions': tuple(n for n in given['attn_resolutions'] if n in sides),
+        'model.attn_resolutions': _attention(name, given),
         'model.embedding_mult': given['channel_mult_emb'],
         'model.embedding_type': _of(embeddings, theirs, f'an embedding_type of {kind}'),
         'model.conditional': True,
@@ -115,6 +103,33 @@ def fields(kind: str, arguments: Mapping[str, Any]) -> Fields:
         **precondition,
         **(_song(given) if name == 'ncsnpp' else _adm()),
     }
+
+
+def _completed(kind, arguments):
+    """The arguments of a preconditioning, with the defaults of it and of its network."""
+    model = arguments.get('model_type', DEFAULTS[kind]['model_type'])
+    defaults = DEFAULTS['all'] | DEFAULTS[kind] | DEFAULTS.get(model, {})
+    given = defaults | dict(arguments)
+    for argument in arguments:
+        if model in NETWORKS and argument not in (*defaults, *NEEDED, *OF_TRAINING):
+            raise InputError(f'{model} has an argument {argument!r}, which is not known')
+    for argument in NEEDED:
+        if argument not in arguments:
+            raise InputError(f'{kind} lacks the argument {argument!r}')
+    for argument, value in FIXED.items():
+        if given.get(argument, value) != value:
+            raise InputError(f'{kind} has {argument}={given[argument]}, and {value} is needed')
+    return given
+
+
+def _attention(name, given):
+    """The sizes with attention, of those that there are; ADM has none where a head would be less
+    than whole.
+    """
+    finest, width = given['img_resolution'], given['model_channels']
+    widths = {finest >> i: width * multiple for i, multiple in enumerate(given['channel_mult'])}
+    least = CHANNELS_PER_HEAD if name == 'adm' else 0
+    return tuple(side for side in given['attn_resolutions'] if widths.get(side, -1) >= least)
 
 
 def _song(given):
@@ -146,7 +161,7 @@ def _song(given):
 
 def _adm():
     """What DhariwalUNet has besides."""
-    return {'model.channels_per_head': 64, 'model.resamp_with_conv': False}
+    return {'model.channels_per_head': CHANNELS_PER_HEAD, 'model.resamp_with_conv': False}
 
 
 def arguments(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

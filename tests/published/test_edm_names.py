@@ -41,6 +41,8 @@ OPTIONS = [
     ADM,
     ADM | {'attn_resolutions': [16, 8], 'label_dim': 7, 'channel_mult_emb': 2},
     ADM | {'attn_resolutions': [16], 'num_blocks': 2, 'channel_mult': [2, 2, 4]},
+    # The finest level is too narrow for a head.
+    ADM | {'attn_resolutions': [16, 8], 'channel_mult': [1, 2]},
 ]
 
 
