@@ -47,6 +47,6 @@ def read(
         opt_state = optax.tree.set(opt_state, mu=mean, nu=square, count=count)
     optimizer = "Adam's moments" if found.moments else 'a fresh optimiser'
     # Some files have one set of parameters.
-    had = 'averages' if found.params is found.ema_params else 'parameters, their moving average'
+    had = 'parameters' if found.params is found.ema_params else 'parameters, their moving average'
     state = TrainState(jnp.int32(found.step), jnp.int32(0), params, opt_state, {EMA: average})
     return state, f'{had} and {optimizer}'

@@ -143,7 +143,7 @@ def test_networks_of_edm_denoise_as_recorded(recorded, name):
     experiment, data = kinds.create(config), golden.load(f'published_edm_{recorded}')
     path = golden.DATA / f'published_edm_{recorded}.pkl'
     state, words = exchange.read(path, experiment.init, edm_values(config))
-    assert words == 'averages and a fresh optimiser'
+    assert words == 'parameters and a fresh optimiser'
     assert state.step == 0
     assert_equal(state.params, state.evaluated)
     classes = jnp.asarray(data['labels'], jnp.int32) if data['labels'].size else None
@@ -181,7 +181,7 @@ def test_what_edm_gets_is_what_it_had(recorded, name, tmp_path):
     for key, value in found.items():
         np.testing.assert_array_equal(value, original.state[key], err_msg=key)
     again, words = exchange.read(path, experiment.init, values)
-    assert (again.step, words) == (7, 'averages and a fresh optimiser')
+    assert (again.step, words) == (7, 'parameters and a fresh optimiser')
     assert_equal(again.evaluated, state.evaluated)
 
 
