@@ -38,7 +38,7 @@ def test_a_network_is_a_class_its_arguments_and_its_state(name):
 
 
 def without_frames(content):
-    """The same pickle, without the lengths of what follows."""
+    """A pickle without the lengths that it says of what follows."""
     starts = [at for opcode, _, at in pickletools.genops(content) if opcode.name == 'FRAME']
     ends = [at + 9 for at in starts]
     return b''.join(content[a:b] for a, b in zip([0, *ends], [*starts, None], strict=True))
