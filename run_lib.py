@@ -414,7 +414,8 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     """Makes a workdir of a published checkpoint, as if this project had trained it so far."""
     processes.from_first(lambda: run_files.check(workdir))
     mesh = use_devices(config)
-    state, what = exchange.read(path, kinds.create(config, mesh).init)
+    values = workdirs.flatten(config.to_dict())
+    state, what = exchange.read(path, kinds.create(config, mesh).init, values)
     processes.from_first(lambda: run_files.claim_new(workdir, config))
     with run_files.open_checkpoints(config, workdir) as checkpoints:
         checkpoints.save(sharding.put(state, sharding.by_size(mesh, state)))
@@ -423,12 +424,13 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
 
 def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Writes parameters and moving average of a checkpoint under their published names."""
-    exchange.check_writable(path)
+    values = workdirs.flatten(config.to_dict())
+    exchange.check_writable(path, values)
     mesh = use_devices(config)
     state = run_files.restore(config, workdir, kinds.create(config, mesh), mesh)
     params, average = processes.gather((state.params, state.evaluated))
-    processes.on_first(exchange.write, path, int(state.step), params, average)
-    print(f'{path}: step {int(state.step)}, parameters and their moving average')
+    processes.on_first(exchange.write, path, int(state.step), params, average, values)
+    print(f'{path}: step {int(state.step)}, {exchange.content(path)}')
 
 
 # Before there are devices

@@ -66,6 +66,11 @@ def ddpm() -> ConfigDict:
     return fields.config(score_network('ddpm'))
 
 
+def adm() -> ConfigDict:
+    """The U-Net of ADM."""
+    return fields.config(score_network('adm'))
+
+
 def ncsnv2() -> ConfigDict:
     """The RefineNet of NCSNv2 for 64 pixels; those for 128 and 256 have the same fields."""
     return fields.config(score_network('ncsnv2_64'))

@@ -136,21 +136,23 @@ def _parameterization(fields: ConfigDict, sde: SDE) -> Parameterization:
             f'model.parameterization: {name!r} gives continuous labels, and {fields.name!r} takes '
             "the levels of a chain, as 'smld' and 'ddpm' give"
         )
-    fourier = fields.get('embedding_type') == 'fourier'
-    if chain and fourier:
+    embedding = fields.get('embedding_type')
+    is_logarithm = embedding in ('fourier', 'log_positional')
+    if chain and is_logarithm:
         raise InputError(
-            f"model.embedding_type: 'fourier' takes the logarithm of a noise level, and {name!r} "
-            "labels start at 0; 'positional' is needed"
+            f'model.embedding_type: {embedding!r} takes the logarithm of a noise level, and '
+            f"{name!r} labels start at 0; 'positional' is needed"
         )
     if fields.get('scale_by_sigma') and name not in ('score', 'smld'):
         raise InputError(
             f'model.scale_by_sigma: True needs a network that is told sigma; parameterization '
             f"{name!r} does not, 'score' and 'smld' do"
         )
-    if fields.get('scale_by_sigma') and name == 'score' and not fourier:
+    if fields.get('scale_by_sigma') and name == 'score' and not is_logarithm:
         raise InputError(
             "model.scale_by_sigma: the sigma of parameterization 'score' is known to networks with "
-            "the 'fourier' embedding; others look it up by the level of a chain, 'smld'"
+            "the 'fourier' embedding, or 'log_positional'; others look it up by the level of a "
+            "chain, 'smld'"
         )
     if fields.get('input_fourier'):
         if name != 'edm':

@@ -20,6 +20,7 @@ from typing import Any
 import flax.linen as nn
 
 from choices import ArgumentError, choose, similar
+from models.adm import ADM
 from models.ddpm import DDPM
 from models.ncsn import NCSN
 from models.ncsnpp import NCSNpp
@@ -50,6 +51,7 @@ def all_fields(network: type[nn.Module]) -> list[dataclasses.Field]:
 SCORE_NETWORKS: dict[str, type[nn.Module]] = {
     'ncsnpp': NCSNpp,
     'ddpm': DDPM,
+    'adm': ADM,
     'ncsnv2_64': NCSNv2For64,
     'ncsnv2_128': NCSNv2For128,
     'ncsnv2_256': NCSNv2For256,

@@ -24,6 +24,7 @@ from models.layers import (
 Embedding = Float[Array, 'batch embedding']
 Output = Float[Array, 'batch _ _ _']
 Tokens = Float[Array, 'batch pixels channels']
+Resample = Callable[[Image], Array]
 
 
 class ResnetBlockDDPMpp(nn.Module):
@@ -54,7 +55,7 @@ class ResnetBlockBigGANpp(nn.Module):
     rescale: bool = True
     init_scale: float = 0.0
     dtype: DTypeLike = jnp.float32
-    resample: Callable[[Image], Array] | None = None
+    resample: Resample | None = None
 
     @nn.compact
     def __call__(self, x: Image, temb: Embedding | None = None, train: bool = False) -> Output:
@@ -82,6 +83,13 @@ def convolve_twice(
     h = norm(block.act)(h)
     h = Dropout(block.dropout)(h, train)
     return Conv(block.features, 3, conv2d, initializer(block.init_scale), block.dtype)(h)
+
+
+def total(a: Embedding | None, b: Embedding | None) -> Embedding | None:
+    """a + b, of which either may be None for nothing."""
+    if a is None or b is None:
+        return b if a is None else a
+    return a + b
 
 
 class AttnBlockpp(nn.Module):
@@ -179,14 +187,14 @@ class Downsample(nn.Module):
         return Conv2d(self.features, op, self.dtype)(x)
 
 
-def upsampling(fir_kernel: resampling.Taps | None) -> Callable[[Image], Array]:
+def upsampling(fir_kernel: resampling.Taps | None) -> Resample:
     """What doubles the size of images, without parameters."""
     if fir_kernel is None:
         return resampling.naive_upsample_2d
     return functools.partial(resampling.upsample_2d, kernel=fir_kernel)
 
 
-def downsampling(fir_kernel: resampling.Taps | None) -> Callable[[Image], Array]:
+def downsampling(fir_kernel: resampling.Taps | None) -> Resample:
     """What halves the size of images, without parameters."""
     if fir_kernel is None:
         return resampling.naive_downsample_2d

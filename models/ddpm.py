@@ -15,7 +15,6 @@ from models.layers import (
     NIN,
     Activation,
     Labels,
-    dense,
     in_precision,
     level_sigmas,
     positional_embedding,
@@ -85,16 +84,14 @@ class DDPM(UNet):
     # The parts, with the fields of this network.
 
     def _embed(self, labels):
-        temb = positional_embedding(labels.astype(jnp.float32), self.nf)
-        temb = dense(4 * self.nf, self.dtype)(temb)
-        return dense(4 * self.nf, self.dtype)(ACTIVATIONS[self.nonlinearity](temb))
+        return self._embed_features(positional_embedding(labels.astype(jnp.float32), self.nf))
 
     def _block(self, features):
         block = recomputing(ResnetBlockDDPM, self.remat, static_argnums=(3,))
         act = ACTIVATIONS[self.nonlinearity]
         return block(features, self._norm, act, self.dropout, self.dtype)
 
-    def _attention(self):
+    def _attention(self, features):
         return AttnBlock(self._norm, self.dtype)
 
     def _halve(self, h, temb, train):

@@ -5,12 +5,13 @@
 ('input_skip', 'output_skip') or as features that become the way itself ('residual').
 """
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+import math
 
-from choices import ArgumentError, OneOf, Range, check_options, option
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from choices import OneOf, Range, check_options, option
 from models import blocks
 from models.convolution import Image
 from models.layers import (
@@ -20,7 +21,6 @@ from models.layers import (
     GaussianFourierProjection,
     GroupNorm,
     Labels,
-    dense,
     in_precision,
     initializer,
     level_sigmas,
@@ -28,18 +28,17 @@ from models.layers import (
     recomputing,
     residual_sum,
 )
-from models.unet import UNet
-
-Classes = Int[Array, 'batch']
+from models.unet import Classes, ClassUNet
 
 BLOCKS = {'ddpm': blocks.ResnetBlockDDPMpp, 'biggan': blocks.ResnetBlockBigGANpp}
 
 
-class NCSNpp(UNet):
+class NCSNpp(ClassUNet):
     """The network: `model.apply({'params': params}, x, labels)` is a float32 image for each of `x`.
 
-    `labels` say how noisy each image is: sigma itself with the 'fourier' embedding, a position in
-    [0, num_scales) with the 'positional' one. `classes` are in [0, num_classes), or -1 for none.
+    `labels` say how noisy each image is: sigma, or another positive number, of which the embeddings
+    'fourier' and 'log_positional' take the logarithm; with 'positional' a position in
+    [0, num_scales). `classes` are in [0, num_classes), or -1 for none.
     With `train`, dropout needs a key: `rngs={'dropout': key}`.
     """
 
@@ -66,7 +65,9 @@ class NCSNpp(UNet):
     )
     progressive_combine: str = option('sum', 'how input_skip joins', OneOf(('sum', 'cat')))
     embedding_type: str = option(
-        'positional', 'how the noise level is embedded', OneOf(('fourier', 'positional'))
+        'positional',
+        'how the noise level is embedded; fourier and log_positional take its logarithm',
+        OneOf(('fourier', 'positional', 'log_positional')),
     )
     fourier_scale: float = option(
         16.0, 'standard deviation of the frequencies of fourier', POSITIVE
@@ -74,10 +75,11 @@ class NCSNpp(UNet):
     init_scale: float = option(
         0.0, 'of the first values of the last layer of blocks and of the output', Range(0)
     )
-    num_classes: int = option(
-        0,
-        'classes of the labels that the network is given; 0: it is given none',
-        Range(0, 10**6),
+    class_input: str = option(
+        'embedding',
+        'what classes are added to: the embedding of the noise level, or, as in EDM, the features '
+        'that it is made of',
+        OneOf(('embedding', 'features')),
     )
 
     # Not for users: an experiment fills this.
@@ -143,36 +145,37 @@ class NCSNpp(UNet):
 
     def _embed(self, labels, classes):
         """The embedding of noise level and class; None if the network sees neither."""
-        if classes is not None and not self.num_classes:
-            raise ArgumentError('num_classes', 'classes are given, and the network knows of none')
-        temb = self._embed_noise(labels)
-        if not self.num_classes:
+        features = self._noise_features(labels)
+        if self.class_input == 'features':
+            # Scaled and with a bias, as EDM has it.
+            scale, size = math.sqrt(self.num_classes), self._num_noise_features
+            of_class = self._embed_classes(classes, labels, size, initializer(), scale, True)
+            features = blocks.total(features, of_class)
+        temb = None if features is None else self._embed_features(features)
+        if self.class_input == 'features':
             return temb
-        classes = jnp.full(labels.shape, -1) if classes is None else classes
-        # No bias, so that the null label, an empty one-hot vector, adds nothing.
-        embedding = nn.Dense(
-            4 * self.nf,
-            use_bias=False,
-            kernel_init=initializer(),
-            dtype=self.dtype,
-            name='class_embedding',
-        )(jax.nn.one_hot(classes, self.num_classes))
-        return embedding if temb is None else temb + embedding
+        # No bias, so that the null label adds nothing.
+        size = self.embedding_mult * self.nf
+        return blocks.total(temb, self._embed_classes(classes, labels, size, initializer()))
 
-    def _embed_noise(self, labels):
+    def _noise_features(self, labels):
+        """What the embedding of the noise level is made of; None if the network does not see it."""
         if self.embedding_type == 'fourier':
             # Published checkpoints have its frequencies even if nothing looks at them.
             projection = GaussianFourierProjection(self.nf, self.fourier_scale)
-            temb = projection(jnp.log(labels))
+            features = projection(jnp.log(labels))
         else:
-            temb = positional_embedding(labels.astype(jnp.float32), self.nf)
-        if not self.conditional:
-            return None
-        temb = dense(4 * self.nf, self.dtype)(temb)
-        return dense(4 * self.nf, self.dtype)(ACTIVATIONS[self.nonlinearity](temb))
+            labels = labels.astype(jnp.float32)
+            labels = jnp.log(labels) if self.embedding_type == 'log_positional' else labels
+            features = positional_embedding(labels, self.nf)
+        return features if self.conditional else None
+
+    @property
+    def _num_noise_features(self):
+        return (2 if self.embedding_type == 'fourier' else 1) * self.nf
 
     def _sigma(self, labels):
-        if self.embedding_type == 'fourier':
+        if self.embedding_type != 'positional':
             return labels[:, None, None, None]
         return level_sigmas(labels, self.sigma_min, self.sigma_max, self.num_scales)
 
@@ -188,7 +191,7 @@ class NCSNpp(UNet):
             **({'resample': resample} if resample else {}),
         )
 
-    def _attention(self):
+    def _attention(self, features):
         return blocks.AttnBlockpp(self.skip_rescale, self.init_scale, self.dtype)
 
     def _head(self, h, features, init_scale):

@@ -1,17 +1,19 @@
-"""The U-Net of DDPM (Ho et al. 2020), which NCSN++ and DDPM++ are made of too.
+"""The U-Net of DDPM (Ho et al. 2020), which NCSN++, DDPM++ and ADM are made of too.
 
     down    per level: blocks, each with attention if the level has it; then half the size
     middle  block, attention, block
     up      per level: one block more, each fed with the output of a block of the way down;
-            attention if the level has it; then double the size
+            attention if the level has it, after the last block or after each; then double the size
 
-The embedding of the noise level enters every block.
+The embedding of the noise level, and of a class, enters every block.
 """
 
 from typing import NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from choices import ArgumentError, Range, option
 from models.convolution import Conv
@@ -19,11 +21,14 @@ from models.layers import (
     ACTIVATIONS,
     FEW,
     WIDTH,
+    dense,
     dtype_option,
     initializer,
     precision_option,
     remat_option,
 )
+
+Classes = Int[Array, 'batch']
 
 
 class Level(NamedTuple):
@@ -40,13 +45,17 @@ class Level(NamedTuple):
 class UNet(nn.Module):
     """The fields and loops of the networks, which say what their parts are.
 
-    Those are `_block(features)` and `_attention()`, modules; `_halve` and `_double`, which change
-    the size; and, if an image goes along with the features, `_join_input` and `_join_output`.
+    Those are `_block(features)` and `_attention(features)`, modules; `_halve` and `_double`, which
+    change the size; and, if an image goes along with the features, `_join_input` and
+    `_join_output`.
     """
 
     nf: int = option(128, 'features of the first level', WIDTH)
     ch_mult: tuple[int, ...] = option(
         (1, 2, 2, 2), 'features of every level, in units of nf', FEW, length=Range(1, 14)
+    )
+    embedding_mult: int = option(
+        4, 'features of the embedding of the noise level, in units of nf', FEW
     )
     num_res_blocks: int = option(
         2, 'blocks of a level on the way down; one more on the way up', FEW
@@ -72,6 +81,7 @@ class UNet(nn.Module):
     num_scales: int = 1000  # ... to sigma_min at label num_scales - 1
 
     integer_labels = False  # any number is a label
+    attends_after_each = False  # on the way up, in levels with attention; else after the last block
 
     def plan(self, height: int, width: int) -> tuple[Level, ...]:
         """The levels for images of this size, finest first.
@@ -106,11 +116,11 @@ class UNet(nn.Module):
 
     def _down(self, levels, image, temb, train):
         """The outputs that the way up is fed with, finest first."""
-        skips = [self._conv(self.nf)(image)]
+        skips = [self._conv(self._first_features(levels))(image)]
         for level in levels:
             for _ in range(self.num_res_blocks):
                 h = self._block(level.features)(skips[-1], temb, train)
-                skips.append(self._attention()(h) if level.attention else h)
+                skips.append(self._attention(h.shape[-1])(h) if level.attention else h)
             if not level.coarsest:
                 h = self._halve(skips[-1], temb, train)
                 h, image = self._join_input(h, image)
@@ -120,22 +130,33 @@ class UNet(nn.Module):
     def _middle(self, h, temb, train):
         features = h.shape[-1]
         h = self._block(features)(h, temb, train)
-        h = self._attention()(h)
+        h = self._attention(h.shape[-1])(h)
         return self._block(features)(h, temb, train)
 
     def _up(self, levels, h, skips, channels, temb, train):
         """The finest features, and what `_join_output` collected of an image of `channels`."""
         pyramid = None
         for level in reversed(levels):
-            for _ in range(self.num_res_blocks + 1):
+            for i in range(self.num_res_blocks + 1):
                 h = jnp.concatenate([h, skips.pop()], -1)
                 h = self._block(level.features)(h, temb, train)
-            if level.attention:
-                h = self._attention()(h)
+                is_last = i == self.num_res_blocks
+                if level.attention and (is_last or self.attends_after_each):
+                    h = self._attention(h.shape[-1])(h)
             h, pyramid = self._join_output(h, pyramid, channels)
             if not level.finest:
                 h = self._double(h, temb, train)
         return h, pyramid
+
+    def _first_features(self, levels):
+        """Features of the first convolution."""
+        return self.nf
+
+    def _embed_features(self, temb):
+        """The embedding of features of the noise level: two layers."""
+        size = self.embedding_mult * self.nf
+        temb = self._dense(size)(temb)
+        return self._dense(size)(ACTIVATIONS[self.nonlinearity](temb))
 
     def _join_input(self, h, image):
         """The features after meeting the input at half its size, and that input."""
@@ -147,3 +168,28 @@ class UNet(nn.Module):
 
     def _conv(self, features, init_scale=1.0):
         return Conv(features, kernel_init=initializer(init_scale), dtype=self.dtype)
+
+    def _dense(self, features):
+        return dense(features, self.dtype)
+
+
+class ClassUNet(UNet):
+    """A U-Net that may be given the classes of its images."""
+
+    num_classes: int = option(
+        0,
+        'classes of the labels that the network is given; 0: it is given none',
+        Range(0, 10**6),
+    )
+
+    def _embed_classes(self, classes, labels, features, init, scale=1.0, use_bias=False):
+        """`features` numbers for the class of each image; None if the network knows no classes. The
+        layer sees `scale` at the place of the class, and nothing for -1.
+        """
+        if classes is not None and not self.num_classes:
+            raise ArgumentError('num_classes', 'classes are given, and the network knows of none')
+        if not self.num_classes:
+            return None
+        classes = jnp.full(labels.shape, -1) if classes is None else classes
+        layer = nn.Dense(features, use_bias, self.dtype, kernel_init=init, name='class_embedding')
+        return layer(scale * jax.nn.one_hot(classes, self.num_classes))

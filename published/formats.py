@@ -3,15 +3,20 @@
     flax msgpack        checkpoint_N of score_sde: State{step, optimizer{target, state}, params_ema}
                         (of its classifier, only the parameters)
     PyTorch, either way checkpoint_N.pth of score_sde_pytorch: {model, ema, optimizer, step}
+    pickle              a network of EDM, whose parameters are averages
     .npz, .safetensors  what this project writes: step, params/<name>, params_ema/<name>
+    .edm.safetensors    the state of a network of EDM, with its class and arguments as metadata
 
 Networks name their parameters as the published flax modules do, so everything here is a flat
-dictionary from such a name ('Conv_0/kernel') to an array; `torch_names` renames PyTorch's.
+dictionary from such a name ('Conv_0/kernel') to an array; `torch_names` renames PyTorch's, and
+`edm_names` EDM's.
 No file is trusted: none of the readers executes what it reads.
 """
 
+import json
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -25,7 +30,7 @@ from flax import serialization
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from choices import InputError, choose
-from published import torch_legacy, torch_names, torch_zip
+from published import edm_names, edm_networks, edm_pickle, torch_legacy, torch_names, torch_zip
 from storage import files
 
 Params = Any
@@ -38,7 +43,7 @@ class Outline(NamedTuple):
     """What a network's parameters are called."""
 
     shapes: Params  # abstract parameters
-    parts: list[str]  # the network's own modules, in the order in which it calls them
+    parts: list[str]  # the network's own modules with parameters, in the order of its calls
 
 
 class Moments(NamedTuple):
@@ -50,12 +55,16 @@ class Moments(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """What is in a file, with our names; `moments` is None if the optimiser is not in it."""
+    """What is in a file, with our names; `moments` is None if the optimiser is not in it.
+
+    `fields` are what a config has to have, by dotted names, as far as the file says so.
+    """
 
     step: int
     params: Flat
     ema_params: Flat
     moments: Moments | None = None
+    fields: Mapping[str, Any] = MappingProxyType({})
 
 
 # Networks
@@ -72,7 +81,7 @@ def outline(init: Callable[[jax.Array], Params]) -> Outline:
 
     with nn.intercept_methods(note):
         shapes = jax.eval_shape(init, jax.random.key(0))
-    return Outline(shapes, list(parts))
+    return Outline(shapes, [part for part in parts if part in shapes])
 
 
 def fit(found: Flat, network: Outline, source: str) -> Params:
@@ -130,8 +139,8 @@ def _list(what, items):
 def read(path: pathlib.Path, parts: list[str]) -> Checkpoint:
     """The checkpoint in a file of any of the formats, which is told by its content.
 
-    `parts` are those of the network's outline; PyTorch's files number them. Raises InputError if
-    the file cannot be read.
+    `parts` are those of the network's outline, whose order PyTorch's numbers follow. Raises
+    InputError if the file cannot be read.
     """
     if not path.is_file():
         raise InputError(f'--checkpoint: {path}: there is no such file')
@@ -143,40 +152,96 @@ def read(path: pathlib.Path, parts: list[str]) -> Checkpoint:
     if head.startswith(b'PK'):
         return _from_arrays(_load_npz(path), path)
     if path.suffix == '.safetensors':
-        return _from_arrays(_load_safetensors(path), path)
+        return _from_safetensors(path)
     if torch_legacy.is_torch_legacy(path):
         return _from_torch(torch_legacy.load(path), parts, path)
+    if edm_pickle.is_pickle(path):
+        return _from_edm(edm_pickle.load(path), path)
     return _from_flax(_load_msgpack(path), path)
 
 
-def write(path: pathlib.Path, step: int, params: Params, ema_params: Params) -> None:
-    """Writes parameters and averaged ones to a .npz or .safetensors file, with published names."""
-    write_arrays = choose(WRITERS, path.suffix, '--checkpoint')
-    arrays = {'step': np.asarray(step, np.int64)}
-    for prefix, tree in (('params', params), ('params_ema', ema_params)):
-        flat = flatten_dict(jax.device_get(tree), sep='/')
-        arrays |= {f'{prefix}/{name}': np.asarray(value) for name, value in flat.items()}
+def write(
+    path: pathlib.Path,
+    step: int,
+    params: Params,
+    ema_params: Params,
+    values: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    """Writes parameters and averaged ones to a file, as its name asks for, with published names.
+
+    `values` are the fields of the config, by dotted names, which EDM's names depend on. EDM's
+    networks have averages alone.
+    """
+    writer = choose(WRITERS, _suffix(path), '--checkpoint')
+    live, average = (
+        {name: np.asarray(v) for name, v in flatten_dict(jax.device_get(tree), sep='/').items()}
+        for tree in (params, ema_params)
+    )
     with files.replacing(path) as draft:
         try:
-            write_arrays(draft, arrays)
+            writer(draft, step, live, average, values)
         except safetensors.SafetensorError as error:
             raise OSError(str(error)) from error  # As numpy says that the disk is full.
 
 
-def check_writable(path: pathlib.Path) -> None:
-    """Raises InputError unless `write` knows the format that a file's name asks for, and the file
-    can be written.
+def check_writable(path: pathlib.Path, values: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """Raises InputError unless `write` knows the format that a file's name asks for, the format has
+    such a network, and the file can be written.
     """
-    choose(WRITERS, path.suffix, '--checkpoint')
+    choose(WRITERS, _suffix(path), '--checkpoint')
+    if _suffix(path) == EDM:
+        _edm_network(values)
     if path.is_dir():
         raise InputError(f'--checkpoint: {path} is a directory, and a file is needed')
     files.check_directory(path.parent, '--checkpoint')
 
 
-WRITERS = {
-    '.npz': lambda path, arrays: np.savez(path, **arrays),
-    '.safetensors': lambda path, arrays: safetensors.numpy.save_file(arrays, path),
-}
+def content(path: pathlib.Path) -> str:
+    """Words for what `write` writes to such a file."""
+    if _suffix(path) == EDM:
+        return 'the moving average of the parameters, under the names of EDM'
+    return 'parameters and their moving average'
+
+
+EDM = '.edm.safetensors'
+
+
+def _suffix(path):
+    return EDM if path.name.endswith(EDM) else path.suffix
+
+
+def _arrays(step, params, ema_params):
+    """The content of a file of this project."""
+    return {
+        'step': np.asarray(step, np.int64),
+        **{f'params/{name}': value for name, value in params.items()},
+        **{f'params_ema/{name}': value for name, value in ema_params.items()},
+    }
+
+
+def _write_npz(path, step, params, ema_params, _):
+    np.savez(path, **_arrays(step, params, ema_params))
+
+
+def _write_safetensors(path, step, params, ema_params, _):
+    safetensors.numpy.save_file(_arrays(step, params, ema_params), path)
+
+
+def _write_edm(path, step, _, ema_params, values):
+    kind, arguments = _edm_network(values)
+    state = edm_names.exported(ema_params, values)
+    metadata = {'class_name': kind, 'arguments': json.dumps(arguments), 'step': str(step)}
+    safetensors.numpy.save_file(state, path, metadata)
+
+
+def _edm_network(values):
+    try:
+        return edm_networks.arguments(values)
+    except InputError as error:
+        raise InputError(f'--checkpoint: {EDM} is for networks of EDM: {error}') from error
+
+
+WRITERS = {'.npz': _write_npz, '.safetensors': _write_safetensors, EDM: _write_edm}
 
 
 def _load_npz(path):
@@ -187,11 +252,24 @@ def _load_npz(path):
         raise InputError(f'{path}: not a readable .npz file: {error}') from error
 
 
-def _load_safetensors(path):
+def _from_safetensors(path: pathlib.Path) -> Checkpoint:
+    """Of this project, or, with the class of a network as metadata, of EDM."""
     try:
-        return safetensors.numpy.load_file(path)
+        with safetensors.safe_open(path, 'numpy') as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise InputError(f'{path}: not a readable .safetensors file: {error}') from error
+    if 'class_name' not in metadata:
+        return _from_arrays(arrays, path)
+    try:
+        arguments = json.loads(metadata['arguments'])
+        network = edm_pickle.Network(metadata['class_name'], arguments, arrays)
+        return _from_edm(network, path, _count(metadata['step']))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise _lacks(path, error) from error
 
 
 def _load_msgpack(path):
@@ -257,8 +335,7 @@ def _flatten(tree):
 def _from_torch(saved: dict, parts: list[str], path: pathlib.Path) -> Checkpoint:
     try:
         model = torch_names.parameters(saved['model'])
-        trained = torch_names.trained(model)
-        averages = dict(zip(trained, saved['ema']['shadow_params'], strict=True))
+        averages = _torch_averages(saved['ema']['shadow_params'], model)
         return Checkpoint(
             step=_count(saved['step']),
             params=torch_names.renamed(model, parts),
@@ -268,6 +345,20 @@ def _from_torch(saved: dict, parts: list[str], path: pathlib.Path) -> Checkpoint
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise _lacks(path, error) from error
+
+
+def _torch_averages(shadow, model):
+    """The averages of the trained parameters by name; the file has them in a list."""
+    trained = torch_names.trained(model)
+    if len(shadow) != len(trained):
+        raise ValueError(f'ema, which has {len(shadow)} averages of {len(trained)} parameters')
+    averages = dict(zip(trained, shadow, strict=True))
+    for name, average in averages.items():
+        if np.shape(average) != np.shape(model[name]):
+            raise ValueError(
+                f'ema, whose average of {name} is {np.shape(average)}, not {np.shape(model[name])}'
+            )
+    return averages
 
 
 def _torch_moments(optimizer, model, parts):
@@ -286,6 +377,18 @@ def _torch_moments(optimizer, model, parts):
 
     count = max(_count(state['step']) for state in states.values())
     return Moments(count, of('exp_avg'), of('exp_avg_sq'))
+
+
+def _from_edm(network: edm_pickle.Network, path: pathlib.Path, step: int = 0) -> Checkpoint:
+    """Of the parameters there are averages alone; a pickle does not say of which step."""
+    try:
+        fields = edm_networks.fields(network.kind, network.arguments)
+        params = edm_names.renamed(network.state, fields)
+    except InputError as error:
+        raise InputError(f'{path}: {error}') from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise _lacks(path, error) from error
+    return Checkpoint(step, params, params, fields=fields)
 
 
 def _count(value):

@@ -8,7 +8,7 @@ each, the number of its elements and their bytes.
 import pathlib
 import pickle
 import struct
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,15 +32,20 @@ def load(path: pathlib.Path) -> Any:
     """
     try:
         with path.open('rb') as file:
-            for _ in range(PICKLES_BEFORE):
-                Unpickler(file, encoding='utf-8').load()
-            reader = _Reader(file, path.stat().st_size)
-            saved = reader.load()
-            for key in Unpickler(file, encoding='utf-8').load():
-                _fill(file, reader.storages[key])
-            return saved
+            return read(file, path.stat().st_size)
     except BROKEN as error:
         raise InputError(f'{path}: not a checkpoint that can be read safely: {error}') from error
+
+
+def read(file: BinaryIO, num_bytes: int) -> Any:
+    """What is in an open file of so many bytes; raises one of BROKEN if it cannot be read."""
+    for _ in range(PICKLES_BEFORE):
+        Unpickler(file, encoding='utf-8').load()
+    reader = _Reader(file, num_bytes)
+    saved = reader.load()
+    for key in Unpickler(file, encoding='utf-8').load():
+        _fill(file, reader.storages[key])
+    return saved
 
 
 class _Reader(Unpickler):

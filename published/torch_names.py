@@ -1,8 +1,11 @@
 """Parameters of score_sde_pytorch's networks under the names, and with the axes, of the flax ones.
 
 The U-Nets (NCSN++, DDPM++, DDPM) keep their modules in one list, `all_modules`, in the order in
-which the forward pass calls them: number i is the i-th part that our network calls, and inside
-modules the names are those of flax. The RefineNets (NCSNv2, NCSN) have names of their own.
+which the forward pass calls them, and inside modules the names are those of flax. Modules without
+parameters are no guide: changes of size of the features have a number, those of the image pyramids
+(input_skip, output_skip) had one in the first version of that code, and none later. So the k-th
+number that has parameters is the k-th part of our network that has any, and names and shapes show
+whether that fits. The RefineNets (NCSNv2, NCSN) have names of their own.
 """
 
 import collections
@@ -17,6 +20,9 @@ Flat = dict[str, np.ndarray]
 WRAPPERS = re.compile(r'^(?:module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.')
 BUFFERS = ('sigmas',)  # saved, and computed from the config by us
 INNER_NAMES = {'Conv': 'Conv_0'}  # `Combine` has the one submodule that PyTorch does not number
+
+# Of our parts, the first layer of the embedding of noise levels, and that of classes.
+EMBEDDING, CLASSES = 'Dense_0', 'class_embedding'
 
 # What a `weight` with so many axes is to flax, and its axes there: OIHW to HWIO, matrices turned.
 WEIGHTS = {1: 'scale', 2: 'kernel', 4: 'kernel'}
@@ -49,15 +55,32 @@ def trained(model: Flat) -> list[str]:
 
 
 def renamed(model: Flat, parts: list[str]) -> Flat:
-    """The parameters of a network whose parts, in the order of its calls, are `parts`.
+    """The parameters of a network whose parts with parameters, in the order of its calls, are
+    `parts`.
 
-    What has no place in such a network keeps its name.
+    What has no place in such a network keeps its name, and is not lost.
     """
     if any(name.startswith('all_modules.') for name in model):
-        heads = {f'all_modules.{i}': part for i, part in enumerate(parts)}
-        return dict(_in_unet(name, np.asarray(value), heads) for name, value in model.items())
+        heads = _unet_heads(model, parts)
+        seen = {name: value for name, value in model.items() if not _is_unseen(name, parts)}
+        return dict(_in_unet(name, np.asarray(value), heads) for name, value in seen.items())
     heads = _refinenet_heads(model, parts)
     return dict(_in_refinenet(name, np.asarray(value), heads) for name, value in model.items())
+
+
+def _unet_heads(model, parts):
+    """Our part for each number in a U-Net's list that has parameters."""
+    numbers = {int(name.split('.')[1]) for name in model if re.match(r'all_modules\.\d+\.', name)}
+    # PyTorch's networks know no classes.
+    numbered = [part for part in parts if part != CLASSES]
+    return {f'all_modules.{i}': part for i, part in zip(sorted(numbers), numbered, strict=False)}
+
+
+def _is_unseen(name, parts):
+    """Whether a parameter is that of a block for the embedding of the noise level, in a network
+    that has no such embedding: PyTorch makes it all the same.
+    """
+    return EMBEDDING not in parts and re.fullmatch(r'all_modules\.\d+\.Dense_0\.\w+', name)
 
 
 def _in_unet(name, value, heads):

@@ -1,5 +1,6 @@
 """Every row of docs/bad_input.md: what the program is given, and how it refuses that."""
 
+import pickle
 import re
 import shutil
 
@@ -118,6 +119,7 @@ def write_published(path):
     """Files to import that are not whole, or not finite."""
     whole = (golden.DATA / 'published_ncsnpp_ve.pth').read_bytes()
     (path / 'short.pth').write_bytes(whole[:1000])
+    (path / 'other.pkl').write_bytes(pickle.dumps({'step': 1}))
     init = kinds.create(tiny_config.get_config()).init
     params = jax.eval_shape(init, jax.random.key(0)).params
     infinite = jax.tree.map(lambda a: np.full(a.shape, np.inf, a.dtype), params)

@@ -36,6 +36,20 @@ def preconditioned(
     return config
 
 
+def ddpmpp(config: ConfigDict) -> ConfigDict:
+    """DDPM++ is told the logarithm of sigma, and classes with it."""
+    config.model.embedding_type = 'log_positional'
+    config.model.class_input = 'features'
+    return config
+
+
+def ncsnpp(config: ConfigDict) -> ConfigDict:
+    """NCSN++ too, by random frequencies."""
+    config.model.embedding_type = 'fourier'
+    config.model.class_input = 'features'
+    return config
+
+
 def cifar10(config: ConfigDict) -> ConfigDict:
     """Three levels of the same width; 200 million images."""
     config = preconditioned(config, batch_size=512, million_images=200, ema_million_images=0.5)
@@ -43,4 +57,32 @@ def cifar10(config: ConfigDict) -> ConfigDict:
     config.model.dropout = 0.13
     config.optim.lr = 1e-3
     config.sampling.steps = 17
+    return config
+
+
+def faces(config: ConfigDict, source: str, dropout: float) -> ConfigDict:
+    """Four levels for 64 pixels; 200 million images."""
+    config = preconditioned(config, batch_size=256, million_images=200, ema_million_images=0.5)
+    config.data.source = source
+    config.data.image_size = (64, 64)
+    config.model.dropout = dropout
+    config.optim.lr = 2e-4
+    config.sampling.steps = 39
+    return config
+
+
+def imagenet64(config: ConfigDict) -> ConfigDict:
+    """Class-conditional, with the width and depth of ADM; 2,500 million images."""
+    config = preconditioned(config, batch_size=4096, million_images=2500, ema_million_images=50)
+    config.data.source = 'imagenet_resized/64x64'
+    config.data.image_size = (64, 64)
+    config.data.random_flip = False
+    config.model.nf = 192
+    config.model.ch_mult = (1, 2, 3, 4)
+    config.model.num_res_blocks = 3
+    config.model.attn_resolutions = (32, 16, 8)
+    config.model.num_classes = 1000
+    config.model.dtype = 'bfloat16'
+    config.optim.lr = 1e-4
+    config.sampling.steps = 39
     return config

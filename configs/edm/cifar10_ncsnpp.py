@@ -13,6 +13,4 @@ from configs.edm import base
 
 def get_config() -> ConfigDict:
     """The whole experiment."""
-    config = base.cifar10(cifar10.ncsnpp())
-    config.model.embedding_type = 'fourier'
-    return config
+    return base.cifar10(base.ncsnpp(cifar10.ncsnpp()))

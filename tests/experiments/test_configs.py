@@ -56,8 +56,14 @@ PUBLISHED = [
     *[f'vp/ddpm/{data}' for data in ('bedroom', 'celebahq', 'church', 'cifar10')],
     *[f'vp/ddpm/cifar10_{kind}' for kind in ('continuous', 'unconditional')],
 ]
+EDM_CIFAR10 = [f'edm/cifar10_{kind}{net}' for kind in ('', 'cond_') for net in ('ddpmpp', 'ncsnpp')]
+EDM_FACES = [
+    f'edm/{data}_{net}' for data in ('ffhq64', 'afhqv2_64') for net in ('ddpmpp', 'ncsnpp')
+]
 NEW = [
-    *[f'edm/{name}' for name in ('cifar10_ddpmpp', 'cifar10_ncsnpp', 'imagenet64_ddpmpp')],
+    *EDM_CIFAR10,
+    *EDM_FACES,
+    *('edm/imagenet64_adm', 'edm/imagenet64_ddpmpp'),
     *[f'{sde}/mnist_ddpmpp' for sde in ('subvp', 've', 'vp')],
     'vp/mnist_classes_ddpmpp',
     'vp/patches_ddpmpp',
@@ -346,8 +352,8 @@ def test_discrete_samplers_end_at_the_data(name):
 @pytest.mark.parametrize(
     ('name', 'images', 'half_life'),
     [
-        ('edm/cifar10_ddpmpp', 200e6, 0.5e6),
-        ('edm/cifar10_ncsnpp', 200e6, 0.5e6),
+        *[(name, 200e6, 0.5e6) for name in EDM_CIFAR10 + EDM_FACES],
+        ('edm/imagenet64_adm', 2500e6, 50e6),
         ('edm/imagenet64_ddpmpp', 2500e6, 50e6),
     ],
 )
@@ -361,7 +367,11 @@ def test_edm_runs_are_as_long_as_published_in_images(name, images, half_life):
 
 @pytest.mark.parametrize(
     ('name', 'evaluations'),
-    [('edm/cifar10_ddpmpp', 35), ('edm/cifar10_ncsnpp', 35), ('edm/imagenet64_ddpmpp', 79)],
+    [
+        *[(name, 35) for name in EDM_CIFAR10],
+        *[(name, 79) for name in EDM_FACES],
+        ('edm/imagenet64_ddpmpp', 79),
+    ],
 )
 def test_edm_samples_with_as_many_evaluations_as_published(name, evaluations):
     config = load(name)
@@ -385,6 +395,8 @@ COUNTS = {
     'vp/cifar10_ddpmpp_continuous': (61.80, 0),
     'vp/ddpm/cifar10': (35.7, 2 * parameter_counts.attention(256)),
     'vp/ddpm/church': (114, 2 * parameter_counts.attention(512)),
+    # Dhariwal & Nichol 2021, table 4.
+    'edm/imagenet64_adm': (296, 0),
 }
 
 
@@ -406,5 +418,6 @@ def test_networks_have_as_many_parameters_as_arithmetic_says(name):
         expected = parameter_counts.refinenet(config.model, config.sde.num_scales)
     else:
         size, channels = config.data.image_size[0], config.data.channels
-        expected = parameter_counts.unet(config.model, size, channels)
+        counted = parameter_counts.adm if config.model.name == 'adm' else parameter_counts.unet
+        expected = counted(config.model, size, channels)
     assert count(name) == expected

@@ -15,6 +15,7 @@ UNET = {'nf': 8, 'ch_mult': (1,), 'num_res_blocks': 1, 'attn_resolutions': (), '
 FIELDS = {
     'ncsnpp': UNET,
     'ddpm': {**UNET, 'normalization': 'InstanceNorm++'},
+    'adm': {**UNET, 'channels_per_head': 4},
     'wideresnet': {'blocks_per_group': 1, 'channel_multiplier': 1},
 }
 X, LABELS = jax.random.normal(jax.random.key(1), (2, 8, 8, 3)), jnp.array([3, 7])

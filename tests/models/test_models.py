@@ -146,11 +146,39 @@ def test_classes_change_the_output_and_minus_one_is_none():
     np.testing.assert_allclose(unknown, apply(None), atol=1e-6)
 
 
+def test_classes_may_enter_with_the_noise_level():
+    """As in EDM: -1 leaves the bias of their layer."""
+    network = models.create('ncsnpp', **TINY, num_classes=10, class_input='features')
+    x, labels = jax.random.normal(jax.random.key(1), (2, 16, 16, 3)), jnp.ones(2)
+    variables = init(network)
+    assert variables['params']['class_embedding']['kernel'].shape == (10, 8)
+
+    def apply(classes):
+        return networks.quick_jit(network.apply)(variables, x, labels, classes)
+
+    three, four, unknown = (apply(jnp.full(2, i)) for i in (3, 4, -1))
+    assert np.abs(three - four).max() > 1e-4
+    np.testing.assert_allclose(unknown, apply(None), atol=1e-6)
+
+
+def test_the_embedding_may_be_of_the_logarithm_of_the_label():
+    plain, of_log = (
+        models.create('ncsnpp', **TINY, embedding_type=name)
+        for name in ('positional', 'log_positional')
+    )
+    variables, x = init(plain), jax.random.normal(jax.random.key(1), (2, 16, 16, 3))
+    labels = jnp.array([0.3, 2.0])
+    y = networks.quick_jit(plain.apply)(variables, x, jnp.log(labels))
+    found = networks.quick_jit(of_log.apply)(variables, x, labels)
+    np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-4 * np.abs(y).max())
+
+
 def test_the_output_is_over_the_sigma_of_the_label():
-    """Which is the label with 'fourier', and number `label` of the falling sigmas otherwise."""
+    """Which is the label if its logarithm is taken, else number `label` of the falling sigmas."""
     x, options = jax.random.normal(jax.random.key(1), (2, 16, 16, 3)), {'sigma_max': 10.0}
     for embedding, labels, sigmas in (
         ('fourier', jnp.array([0.5, 2.0]), [0.5, 2.0]),
+        ('log_positional', jnp.array([0.5, 2.0]), [0.5, 2.0]),
         ('positional', jnp.array([0, 999]), [10.0, 0.01]),
     ):
         plain, scaled = (

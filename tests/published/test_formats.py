@@ -1,6 +1,8 @@
 """Published checkpoints: recorded outputs, names in all options, formats, and what is refused."""
 
 import collections
+import functools
+import itertools
 import os
 import pickle
 
@@ -16,7 +18,7 @@ from choices import InputError
 from experiments import score_model
 from published import formats
 from tests import published_config
-from tests.support import golden, torch_ncsnpp, torch_writer
+from tests.support import golden, networks, torch_ncsnpp, torch_writer
 
 FLAX, TORCH = (
     golden.DATA / name for name in ('published_flax_checkpoint_12', 'published_ncsnpp_ve.pth')
@@ -47,9 +49,9 @@ def output(network, outline):
     return of
 
 
-def small(fields):
+def small(fields, name='ncsnpp'):
     """The outline of a network that is traced in less than a second."""
-    network = models.create('ncsnpp', **fields)
+    network = models.create(name, **fields)
     x, labels = jnp.zeros((1, 16, 16, 3)), jnp.ones(1)
     return formats.outline(lambda key: network.init(key, x, labels)['params'])
 
@@ -57,10 +59,16 @@ def small(fields):
 SMALL = {'nf': 8, 'ch_mult': (1, 2), 'num_res_blocks': 1, 'attn_resolutions': (8,)}
 
 
-def torch_model(fields):
+@functools.cache
+def outline_of(fields):
+    """`small` of hashable fields, once."""
+    return small(dict(fields))
+
+
+def torch_model(fields, shapes_of=torch_ncsnpp.shapes):
     """Random parameters of the PyTorch network, with PyTorch's names."""
     rng = np.random.default_rng(0)
-    shapes = torch_ncsnpp.shapes(16, 3, **fields)
+    shapes = shapes_of(16, 3, **fields)
     return collections.OrderedDict(
         (name, rng.standard_normal(shape).astype(np.float32)) for name, shape in shapes.items()
     )
@@ -103,34 +111,118 @@ def test_the_pytorch_checkpoint_gives_the_recorded_outputs(outline, output):
         np.testing.assert_allclose(y, data[name], rtol=golden.RTOL, atol=golden.ATOL)
 
 
+def test_a_pytorch_checkpoint_of_256_pixels_gives_the_recorded_outputs():
+    """Of the network with both image pyramids, whose changes of size have no number."""
+    data = golden.load('published_torch_church_256')
+    network = networks.configured(data['config'])
+    x, labels = jnp.asarray(data['x']), jnp.asarray(data['labels'])
+    ours = formats.outline(lambda key: network.init(key, x, labels)['params'])
+    found = formats.read(golden.DATA / 'published_torch_church_256.pth', ours.parts)
+    apply = networks.quick_jit(network.apply)
+    for flat, name in ((found.params, 'y_live'), (found.ema_params, 'y_ema')):
+        y = apply({'params': formats.fit(flat, ours, 'file')}, x, labels)
+        np.testing.assert_allclose(y, data[name], rtol=golden.RTOL, atol=golden.ATOL)
+
+
 # PyTorch's names
 
 
-@pytest.mark.parametrize(
-    'options',
-    [
-        {},
-        {'resblock_type': 'ddpm', 'progressive': 'output_skip', 'fir': True},
-        {'resblock_type': 'ddpm', 'progressive': 'residual', 'progressive_input': 'residual'},
-        {'resblock_type': 'ddpm', 'resamp_with_conv': False, 'progressive_input': 'input_skip'},
-        {'progressive_input': 'input_skip', 'progressive_combine': 'cat', 'fir': True},
-        {'progressive': 'output_skip', 'progressive_input': 'input_skip', 'ch_mult': (1, 2, 2)},
-        {'progressive': 'residual', 'embedding_type': 'fourier', 'fir': True},
-    ],
-    ids=lambda options: ','.join(map(str, options.values())) or 'default',
-)
-def test_modules_are_numbered_as_in_pytorch_for_all_options(options, tmp_path):
-    fields = {**SMALL, **options}
-    model, ours = torch_model(fields), small(fields)
-    torch_writer.write(tmp_path / 'a.pth', torch_checkpoint(model))
-    found = formats.read(tmp_path / 'a.pth', ours.parts)
-    params = formats.fit(found.params, ours, 'a.pth')
-    formats.fit(found.ema_params, ours, 'a.pth')
-    # Every number is somewhere: axes are turned, and nothing else happens.
+PAIRS = itertools.product(('none', 'output_skip', 'residual'), ('none', 'input_skip', 'residual'))
+# In every combination of the pyramids, the other options in turn.
+OPTIONS = [
+    {
+        'progressive': out,
+        'progressive_input': into,
+        'resblock_type': block,
+        'progressive_combine': ('sum', 'cat')[i % 2],
+        'fir': i % 3 == 0,
+        'resamp_with_conv': i % 4 < 2,
+        'conditional': i % 5 > 0,
+        'embedding_type': ('positional', 'fourier')[i // 2 % 2],
+        'attn_resolutions': ((), (8,), (16, 8))[i % 3],
+    }
+    for i, ((out, into), block) in enumerate(itertools.product(PAIRS, ('ddpm', 'biggan')))
+]
+
+
+def written_and_read(model, ours, path):
+    """The file of such a network as parameters of ours, live ones and averages."""
+    torch_writer.write(path, torch_checkpoint(model))
+    found = formats.read(path, ours.parts)
+    return [formats.fit(flat, ours, 'a.pth') for flat in (found.params, found.ema_params)]
+
+
+def assert_same_numbers(params, model):
+    """Every number is somewhere: axes are turned, and nothing else happens."""
     flat = [
         np.concatenate([np.ravel(v) for v in t]) for t in (jax.tree.leaves(params), model.values())
     ]
     np.testing.assert_array_equal(*map(np.sort, flat))
+
+
+@pytest.mark.parametrize('early', [False, True], ids=['late', 'early'])
+@pytest.mark.parametrize(
+    'options', OPTIONS, ids=lambda options: ','.join(map(str, options.values()))
+)
+def test_modules_are_numbered_as_in_pytorch_for_all_options(options, early, tmp_path):
+    """Parameters that nothing looks at, of blocks that see no noise level, are left out."""
+    fields = {**SMALL, **options}
+    model, ours = torch_model({**fields, 'early': early}), outline_of(tuple(fields.items()))
+    params, average = written_and_read(model, ours, tmp_path / 'a.pth')
+    seen = {k: v for k, v in model.items() if options['conditional'] or '.Dense_0.' not in k}
+    assert_same_numbers(params, seen)
+    assert jax.tree.structure(average) == jax.tree.structure(params)
+
+
+@pytest.mark.parametrize('with_conv', [False, True])
+@pytest.mark.parametrize('rows', [(), (8,), (16, 8)])
+def test_modules_of_ddpm_are_numbered_as_in_pytorch(with_conv, rows, tmp_path):
+    fields = {**SMALL, 'nf': 32, 'attn_resolutions': rows, 'resamp_with_conv': with_conv}
+    model = torch_model(fields, torch_ncsnpp.ddpm_shapes)
+    params, _ = written_and_read(model, small(fields, 'ddpm'), tmp_path / 'a.pth')
+    assert_same_numbers(params, model)
+
+
+@pytest.mark.parametrize(
+    ('theirs', 'ours'),
+    [
+        ({'resamp_with_conv': True}, {'resamp_with_conv': False}),
+        ({'resamp_with_conv': False}, {'resamp_with_conv': True}),
+        ({'ch_mult': (1, 1, 2)}, {'ch_mult': (1, 2, 2)}),
+        ({'num_res_blocks': 4, 'ch_mult': (1,)}, {'ch_mult': (1, 1, 1), 'attn_resolutions': ()}),
+        ({'conditional': True}, {'conditional': False}),
+        ({'attn_resolutions': (16,)}, {'attn_resolutions': (8,)}),
+        ({'progressive': 'output_skip'}, {}),
+        ({'progressive_input': 'input_skip'}, {'progressive_input': 'residual'}),
+        ({}, {'num_classes': 10}),
+    ],
+    ids=str,
+)
+def test_a_pytorch_file_of_other_options_is_refused(theirs, ours, tmp_path):
+    model = torch_model({**SMALL, 'resblock_type': 'ddpm', **theirs})
+    outline = small({**SMALL, 'resblock_type': 'ddpm', **ours})
+    with pytest.raises(InputError, match=r'a\.pth does not fit the config: '):
+        written_and_read(model, outline, tmp_path / 'a.pth')
+
+
+def swap(shadow):
+    shadow[0], shadow[1] = shadow[1], shadow[0]
+
+
+@pytest.mark.parametrize(
+    ('change', 'said'),
+    [
+        (swap, r'ema, whose average of all_modules\.0\.weight is \(32,\), not \(32, 8\)'),
+        (list.pop, r'ema, which has \d+ averages of \d+ parameters'),
+    ],
+)
+def test_averages_that_are_not_those_of_the_parameters_are_refused(change, said, tmp_path):
+    """They are a list without names."""
+    checkpoint = torch_checkpoint(torch_model(SMALL))
+    change(checkpoint['ema']['shadow_params'])
+    torch_writer.write(tmp_path / 'a.pth', checkpoint)
+    with pytest.raises(InputError, match=said):
+        formats.read(tmp_path / 'a.pth', small(SMALL).parts)
 
 
 def test_averages_and_moments_are_in_the_order_of_trained_parameters(tmp_path):

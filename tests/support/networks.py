@@ -14,7 +14,13 @@ from tests.support import golden
 def recorded(name):
     """A network as recorded: itself, parameters by path, `x`, `labels`, `y`."""
     data = golden.load(f'model_{name}')
-    config = json.loads(str(data['config']))
+    params = {k.removeprefix('params/'): v for k, v in data.items() if k.startswith('params/')}
+    return configured(data['config']), params, data['x'], data['labels'], data['y']
+
+
+def configured(text):
+    """The network of a published config, which is recorded as JSON."""
+    config = json.loads(str(text))
     network_name = config['model']['name']
     known = {field.name: field.type for field in dataclasses.fields(models.MODELS[network_name])}
     fields = {
@@ -22,9 +28,7 @@ def recorded(name):
         for name, value in config['model'].items()
         if name in known and name != 'name'
     }
-    network = models.create(network_name, **fields, centered=config['data']['centered'])
-    params = {k.removeprefix('params/'): v for k, v in data.items() if k.startswith('params/')}
-    return network, params, data['x'], data['labels'], data['y']
+    return models.create(network_name, **fields, centered=config['data']['centered'])
 
 
 def _of_type(wanted, value):

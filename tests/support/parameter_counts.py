@@ -71,12 +71,41 @@ def unet(model, size, channels=3):
 
 def noise_embedding(model):
     """Frequencies if they are random, two layers, and a vector for each class."""
-    fourier = model.get('embedding_type') == 'fourier'
+    nf, fourier = model.nf, model.get('embedding_type') == 'fourier'
     if not model.conditional:
         return 0
-    layers = dense(2 * model.nf if fourier else model.nf, 4 * model.nf)
-    classes = model.get('num_classes', 0) * 4 * model.nf
-    return model.nf * fourier + layers + dense(4 * model.nf, 4 * model.nf) + classes
+    seen, size = (2 * nf if fourier else nf), model.embedding_mult * nf
+    layers = dense(seen, size) + dense(size, size)
+    classes = model.get('num_classes', 0)
+    early = model.get('class_input') == 'features' and classes > 0
+    return nf * fourier + layers + (dense(classes, seen) if early else classes * size)
+
+
+def adm(model, size, channels=3):
+    """Of config.model, ADM (Dhariwal & Nichol 2021), for square images of this size."""
+    embedding = model.embedding_mult * model.nf
+
+    def block(i, o, attends=False):
+        total = norm(i) + conv(i, o) + dense(embedding, 2 * o) + norm(o) + conv(o, o)
+        skip = dense(i, o) if i != o else 0
+        return total + skip + attention(o) * attends
+
+    levels = [(model.nf * multiple, size >> i) for i, multiple in enumerate(model.ch_mult)]
+    c = levels[0][0]
+    total, skips = noise_embedding(model) + conv(channels, c), [c]
+    for i, (width, side) in enumerate(levels):
+        if i:
+            total += block(c, c)
+            skips.append(c)
+        for _ in range(model.num_res_blocks):
+            total += block(c, width, side in model.attn_resolutions)
+            skips.append(c := width)
+    total += block(c, c, attends=True) + block(c, c)
+    for i, (width, side) in reversed(list(enumerate(levels))):
+        for _ in range(model.num_res_blocks + 1):
+            total, c = total + block(c + skips.pop(), width, side in model.attn_resolutions), width
+        total += block(c, c) * (i > 0)
+    return total + norm(c) + conv(c, channels)
 
 
 # RefineNets (Song & Ermon 2019, appendix A; Song & Ermon 2020, appendix B)

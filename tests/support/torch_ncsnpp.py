@@ -1,6 +1,7 @@
-"""The parameters of the published PyTorch NCSN++ (score_sde_pytorch, models/ncsnpp.py), by name.
+"""The parameters of the published PyTorch U-Nets (score_sde_pytorch, models/), by name.
 
-Written from its constructor, which makes a list of modules; not from ours, which is checked by it.
+Written from their constructors, which make a list of modules; not from ours, which are checked by
+it.
 """
 
 from collections.abc import Iterator
@@ -8,8 +9,16 @@ from collections.abc import Iterator
 Shapes = dict[str, tuple[int, ...]]
 
 
+def ddpm_shapes(size: int, channels: int, **fields) -> Shapes:
+    """Those of DDPM, which has the layers of NCSN++ with this block."""
+    return shapes(size, channels, **fields, resblock_type='ddpm')
+
+
 def shapes(size: int, channels: int, **fields) -> Shapes:
-    """Shapes by name, for images of `size` pixels a side and the fields of our network."""
+    """Those of NCSN++, for images of `size` pixels a side and the fields of our network.
+
+    With `early` those of the first version, in which all changes of size had a number.
+    """
     return {
         f'all_modules.{i}.{name}': shape
         for i, module in enumerate(_modules(size, channels, **fields))
@@ -32,6 +41,7 @@ def _modules(
     progressive='none',
     progressive_input='none',
     progressive_combine='sum',
+    early=False,
 ) -> Iterator[Shapes]:
     def block(n_in, n_out, resized=False):
         shortcut = _conv(n_in, n_out, 1, 'Conv_2.')
@@ -70,7 +80,8 @@ def _modules(
         if level < len(ch_mult) - 1:
             yield change_size(width)
             if progressive_input == 'input_skip':
-                yield {}
+                if early:
+                    yield {}
                 yield _conv(image, width, 1, 'Conv.')
                 width *= 2 if progressive_combine == 'cat' else 1
             elif progressive_input == 'residual':
@@ -90,7 +101,7 @@ def _modules(
         if size >> level in attn_resolutions:
             yield _attention(width)
         if progressive == 'output_skip':
-            if level < coarsest:
+            if early and level < coarsest:
                 yield {}
             yield _norm(width)
             yield _conv(width, channels)
