@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_flags
 import run_lib
 from analysis import compile_ahead
 from choices import InputError, RunError
+from configs import paths
 from devices import processes, program_cache
 from experiments import validation
 from storage import files
@@ -45,6 +46,25 @@ NEEDLESS = {
     'topology': 'uses the devices that there are',
 }
 
+
+class OrNone(flags.ArgumentParser):
+    """A parser of numbers, or of `none`: whether a field may be that is checked with the others."""
+
+    def __init__(self, of_number: flags.ArgumentParser):
+        self._of_number = of_number
+
+    def parse(self, argument: str | float | None) -> float | None:
+        """The number, or None."""
+        is_none = isinstance(argument, str) and argument.lower() == 'none'
+        return None if is_none else self._of_number.parse(argument)
+
+    def flag_type(self) -> str:
+        """What help says of it."""
+        return f'{self._of_number.flag_type()} or none'
+
+
+config_flags.register_flag_parser_for_type(int, OrNone(flags.IntegerParser()))
+config_flags.register_flag_parser_for_type(float, OrNone(flags.FloatParser()))
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run; --config.a.b=VALUE sets b.')
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 TASK = flags.DEFINE_string(
@@ -86,7 +106,8 @@ def parse(argv: list[str]) -> list[str]:
     except (flags.Error, IndexError, TypeError, ValueError) as error:
         refuse(error)
     if not isinstance(CONFIG.value, ConfigDict):
-        refuse(f'--config: cannot load {config_flags.get_config_filename(flags.FLAGS["config"])}')
+        path = config_flags.get_config_filename(flags.FLAGS['config'])
+        refuse(f'--config: cannot load {path}{paths.hint(path)}')
     return rest
 
 
@@ -104,6 +125,7 @@ def main(argv: list[str]) -> None:
         config.task.name = TASK.value
     with processes.failing_together():
         try:
+            validation.read_none(config, overridden())
             validation.check(config, overridden())
             joined = processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
             run_lib.use_cores(config, joined)

@@ -99,6 +99,20 @@ def test_a_cost_is_estimated_without_a_workdir_or_running_anything(capsys):
     assert found['  activations, each of 4 devices'].endswith('KiB')
 
 
+def test_none_is_a_value_on_the_command_line(tmp_path):
+    """Of numbers, and of text that may be None; of other text it is a name."""
+    flags = '--config=tests/published_config.py', '--mode=import', f'--workdir={tmp_path}'
+    program.call(
+        *(*flags, '--checkpoint=tests/data/published_ncsnpp_ve.pth'),
+        *('--config.sampling.t_min=none', '--config.eval.checkpoint=None'),
+        *('--config.data.data_dir=none', '--config.model.progressive=none'),
+    )
+    config = json.loads((tmp_path / 'config.json').read_text())
+    assert config['sampling']['t_min'] is config['eval']['checkpoint'] is None
+    assert config['data']['data_dir'] is None
+    assert config['model']['progressive'] == 'none'
+
+
 # Resumption
 
 
