@@ -4,9 +4,14 @@ compiles ahead of time.
 python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=train
 """
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
+
+if __name__ == '__main__':
+    # The imports take seconds, in which Ctrl-C is to end the program without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -15,24 +20,26 @@ import run_lib
 from analysis import compile_ahead
 from choices import InputError, RunError
 from configs import paths
-from devices import processes, program_cache
+from devices import preemption, processes, program_cache
 from experiments import validation
 from storage import files
 
 
 class Mode(NamedTuple):
     """What a mode runs: `run(config, *flags)`, with the paths that it needs and the flags that it
-    takes, in this order."""
+    takes, in this order; what is there if a signal ends it."""
 
     run: Callable[..., None]
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    kept: str = 'ended before its time'
 
 
+GOES_ON = 'and the same command goes on from it'
 MODES = {
-    'train': Mode(run_lib.train, needs=('workdir',)),
-    'eval': Mode(run_lib.evaluate, needs=('workdir',)),
-    'sample': Mode(run_lib.sample, needs=('workdir',)),
+    'train': Mode(run_lib.train, needs=('workdir',), kept=f'what is saved is kept, {GOES_ON}'),
+    'eval': Mode(run_lib.evaluate, needs=('workdir',), kept=f'what is measured is kept, {GOES_ON}'),
+    'sample': Mode(run_lib.sample, needs=('workdir',), kept=f'what is drawn is kept, {GOES_ON}'),
     'import': Mode(run_lib.import_checkpoint, needs=('workdir', 'checkpoint')),
     'export': Mode(run_lib.export_checkpoint, needs=('workdir', 'checkpoint')),
     'cost': Mode(run_lib.estimate_cost, takes=('devices',)),
@@ -123,11 +130,14 @@ def main(argv: list[str]) -> None:
         if MODE.value != 'sample' or 'task' not in config:
             refuse(f'--task: {TASK.value} is for --mode=sample of a score model')
         config.task.name = TASK.value
-    with processes.failing_together():
+    with processes.failing_together(), preemption.ending_at_once(mode.kept):
         try:
             validation.read_none(config, overridden())
             validation.check(config, overridden())
-            joined = processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            joined = processes.join(
+                *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
+                stop_together=mode.run is run_lib.train,
+            )
             run_lib.use_cores(config, joined)
             program_cache.keep_programs()
             with processes.talking():

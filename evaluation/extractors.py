@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from choices import ArgumentError, InputError
-from devices import sharding
+from devices import compiling, sharding
 from models import inception
 from published import torch_legacy, torch_zip
 from shapes import ImageShape, Pixels
@@ -60,7 +60,10 @@ def create(network: Network, mesh: Mesh) -> Extractor:
     return Extractor(
         name=network.name,
         params=sharding.put(network.params, sharding.by_size(mesh, network.params)),
-        run=sharding.jit(mesh, network.apply, out_shardings=sharding.by_batch(mesh)),
+        run=compiling.told(
+            f'the network {network.name}',
+            sharding.jit(mesh, network.apply, out_shardings=sharding.by_batch(mesh)),
+        ),
         fingerprint=_fingerprint(network),
         has_own_names=network.has_own_names,
     )

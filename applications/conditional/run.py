@@ -121,7 +121,8 @@ def _drawing(config, model, name, num, draw, given, show, array=None) -> Drawing
     ]
     fingerprint = repr(depends_on)
     seed = image_drawing.seed(config)
-    return Drawing(name, num, batch_size, seed, in_8_bits, fingerprint, given, show, remedy)
+    steps = image_drawing.own_fields(config.sampling, config.sampling.method).get('steps')
+    return Drawing(name, num, batch_size, seed, in_8_bits, fingerprint, given, show, remedy, steps)
 
 
 def in_place(pixels: HostPixels, index: np.ndarray, num: int) -> HostPixels:
