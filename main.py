@@ -39,7 +39,12 @@ GOES_ON = 'and the same command goes on from it'
 MODES = {
     'train': Mode(run_lib.train, needs=('workdir',), kept=f'what is saved is kept, {GOES_ON}'),
     'eval': Mode(run_lib.evaluate, needs=('workdir',), kept=f'what is measured is kept, {GOES_ON}'),
-    'sample': Mode(run_lib.sample, needs=('workdir',), kept=f'what is drawn is kept, {GOES_ON}'),
+    'sample': Mode(
+        run_lib.sample,
+        needs=('workdir',),
+        takes=('seeds',),
+        kept=f'what is drawn is kept, {GOES_ON}',
+    ),
     'import': Mode(run_lib.import_checkpoint, needs=('workdir', 'checkpoint')),
     'export': Mode(run_lib.export_checkpoint, needs=('workdir', 'checkpoint')),
     'cost': Mode(run_lib.estimate_cost, takes=('devices',)),
@@ -49,6 +54,7 @@ MODES = {
 WITHOUT = {'workdir': 'needs a directory', 'checkpoint': 'needs a file'}
 NEEDLESS = {
     'checkpoint': 'takes no file',
+    'seeds': 'draws no images by seed',
     'devices': 'uses those that there are',
     'topology': 'uses the devices that there are',
 }
@@ -83,6 +89,11 @@ OF_MODES = {
         'checkpoint',
         None,
         'The published file that --mode=import reads, or that --mode=export writes.',
+    ),
+    'seeds': flags.DEFINE_string(
+        'seeds',
+        None,
+        'Which images --mode=sample draws to files of their own, as 0-49999; else, one sheet.',
     ),
     'devices': flags.DEFINE_integer(
         'devices', None, 'How many --mode=cost reckons with; default: as many as there are.', 1

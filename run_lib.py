@@ -26,8 +26,8 @@ from devices.preemption import StopRequest
 from evaluation import quantities
 from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import LOWER
-from experiments import kinds, programs, run_files
-from experiments.experiment import Experiment, Shown
+from experiments import images_by_seed, kinds, programs, run_files
+from experiments.experiment import Drawing, Experiment, Shown
 from experiments.periodic import Periodic
 from published import exchange
 from reports import logs, pictures, plots, report
@@ -346,8 +346,9 @@ def check_range(fields: ConfigDict) -> None:
 # Sampling
 
 
-def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Draws images from a checkpoint, to `samples/<step>_<name>.png` and `.npz`.
+def sample(config: ConfigDict, workdir: pathlib.Path, seeds: str | None = None) -> None:
+    """Draws images from a checkpoint, to `samples/<step>_<name>.png` and `.npz`; those of `seeds`,
+    if these are given, to `samples/<step>_<name>/<seed>.png`.
 
     What was drawn before an interruption is not drawn again. Samples by one set of settings never
     take the place of those by another: see free_stem.
@@ -355,29 +356,39 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     Those that are left out, as their solver stood still or they are not finite, are in neither;
     `index` are the numbers of the others then. Raises RunError after that.
     """
+    wanted = None if seeds is None else images_by_seed.parse(seeds)
     processes.from_first(lambda: run_files.check(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     experiment = kinds.create(config, mesh)
     drawing = applications.create_drawing(config, experiment, mesh)
     if drawing is None:
         raise InputError(f'--mode=sample: experiment {config.experiment!r} draws no images')
+    if wanted is not None and drawing.is_bounded and wanted[-1] >= drawing.num:
+        raise InputError(f'--seeds: {seeds}; {drawing.name} has images 0 to {drawing.num - 1}')
     sharding.check_divides(mesh, 'sampling.batch_size', drawing.batch_size)
     state = run_files.restore(config, workdir, experiment, mesh)
-    draws = programs.draws(drawing, mesh)
+    of_seed = '' if drawing.seed == config.seed else f'_seed{drawing.seed}'
+    stem = workdir / 'samples' / f'{int(state.step):07d}_{drawing.name}{of_seed}'
     checksum = int(fingerprints.checksum(state.evaluated))
-    directory = workdir / 'samples'
-    parts = Checkpoint(state.evaluated, directory, checksum).batches(
-        drawing.name, mesh, draws.size, drawing.fingerprint, draws.seed
-    )
-    drawn = draws(state.evaluated, parts)
+    checkpoint = Checkpoint(state.evaluated, workdir / 'samples', checksum)
+    if wanted is None:
+        sample_together(drawing, mesh, checkpoint, workdir, stem)
+    else:
+        sample_by_seed(drawing, mesh, checkpoint, stem, wanted)
+
+
+def sample_together(
+    drawing: Drawing, mesh: Mesh, checkpoint: Checkpoint, workdir: pathlib.Path, stem: pathlib.Path
+) -> None:
+    """Draws as many images as the drawing says, to one picture and one file of arrays."""
+    draws = programs.draws(drawing, mesh)
+    given = draws.size, drawing.fingerprint, draws.seed
+    drawn = draws(checkpoint.params, checkpoint.batches(drawing.name, mesh, *given))
     if not len(drawn.index):
         raise RunError(drawn.problem)
     shown = drawing.show(drawn.pixels, drawn.index)
-    of_seed = '' if draws.seed == config.seed else f'_seed{draws.seed}'
-    name = f'{int(state.step):07d}_{drawing.name}{of_seed}'
-    depends_on = [checksum, draws.num, draws.size, drawing.fingerprint, draws.seed]
-    settings = fingerprints.fingerprint(depends_on)
-    stem = processes.from_first(lambda: free_stem(directory / name, settings))
+    settings = fingerprints.fingerprint([checkpoint.checksum, draws.num, *given])
+    stem = processes.from_first(lambda: free_stem(stem, settings))
     arrays = {'samples': drawn.pixels, 'nfe': drawn.nfe, 'settings': np.array(settings)}
     arrays |= shown.arrays
     if drawn.problem:
@@ -393,6 +404,19 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
         print(shown.note)
     if drawn.problem:
         raise RunError(drawn.problem)
+
+
+def sample_by_seed(
+    drawing: Drawing, mesh: Mesh, checkpoint: Checkpoint, stem: pathlib.Path, seeds: list[int]
+) -> None:
+    """Draws the images of these seeds, to a file for each."""
+    draws = programs.draws(drawing, mesh, len(seeds))
+    settings = fingerprints.fingerprint([checkpoint.checksum, drawing.fingerprint, draws.seed])
+    directory = processes.from_first(lambda: images_by_seed.directory_of(stem, settings))
+    written = images_by_seed.write(draws, checkpoint.params, seeds, directory, settings)
+    print(f'{written.drawn:,} images drawn, {written.before:,} were there; {directory}')
+    if written.problem:
+        raise RunError(written.problem)
 
 
 def free_stem(stem: pathlib.Path, settings: str) -> pathlib.Path:

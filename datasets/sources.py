@@ -39,6 +39,14 @@ def find(source: str, split: str, data_dir: str | None, max_pixels: int = MAX_PI
     return _tfds(source, split, data_dir and os.path.expanduser(data_dir))
 
 
+def at(path: str) -> str:
+    """The source that a path alone means, a folder or an .npz file; other text stays as it is."""
+    found = os.path.expanduser(path)
+    if os.path.isdir(found):
+        return f'folder:{path}'
+    return f'npz:{path}' if os.path.isfile(found) and path.endswith('.npz') else path
+
+
 # Arrays
 
 

@@ -34,7 +34,8 @@ INCEPTION_VARIABLE = 'INCEPTION_WEIGHTS'
 @dataclasses.dataclass(frozen=True)
 class Network:
     """`apply(params, pixels)` are features and logits; `preprocessing` says what else these depend
-    on. `has_own_names`: distances by it have names of their own (FID, KID).
+    on. `has_own_names`: distances by it have names of their own (FID, KID). `image_shape` is that
+    of all images it takes, if that is fixed.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Network:
     apply: Callable[[Any, Pixels], Features]
     preprocessing: str
     has_own_names: bool = False
+    image_shape: ImageShape | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -207,23 +207,15 @@ def create_quality(
 
 
 def _classifier(config: ConfigDict, model: ScoreModel) -> Network:
-    """This project's own classifier, trained on the data in question: the layer before its logits,
-    at its lowest noise level.
-    """
+    """This project's own classifier, trained on the data in question."""
     workdir = config.eval.classifier_workdir
     if workdir is None:
         raise InputError(
             'eval.classifier_workdir: None; a classifier is needed, trained on images of this kind '
             'with --mode=train, as configs/ve/mnist_classifier.py is'
         )
-    found, params = trained.load(
-        'eval.classifier_workdir',
-        files.user_path(workdir, 'eval.classifier_workdir'),
-        model.image_shape,
-    )
-    centered = found.format.centered
-    preprocessing = f'centered={centered} t_min={found.t_min} {found.network}'
-    return Network('classifier', params, found.features, preprocessing)
+    path = files.user_path(workdir, 'eval.classifier_workdir')
+    return trained.features('eval.classifier_workdir', path, model.image_shape)
 
 
 def _inception(config: ConfigDict, model: ScoreModel) -> Network:

@@ -3,6 +3,8 @@
 Images of a class, or images that have the measurements of a user's own.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -104,7 +106,8 @@ def measured_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawi
         return Shown(sheet, arrays)
 
     num, name = len(y) * task.samples_each, f'{task.name}_{task.method}'
-    return _drawing(config, model, name, num, draw, Given(y=y), show, array)
+    drawing = _drawing(config, model, name, num, draw, Given(y=y), show, array)
+    return dataclasses.replace(drawing, is_bounded=True)
 
 
 def _drawing(config, model, name, num, draw, given, show, array=None) -> Drawing:
