@@ -107,6 +107,26 @@ def test_a_terminal_that_closes_costs_nothing_that_was_done(tmp_path):
     assert 0 < int(checkpoint.name) < 20000
 
 
+@pytest.mark.parametrize('mode', ['eval', 'sample'])
+@pytest.mark.slow
+def test_while_a_program_is_compiled_ctrl_c_ends_it_in_one_line(mode, workdir):
+    """And keeps the batches that are done; see tests of run_lib."""
+    process = subprocess.Popen(
+        program.command(*SHORT, f'--mode={mode}', f'--workdir={workdir}'),
+        cwd=program.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert any(line.startswith('compiling') for line in iter(process.stdout.readline, ''))
+    process.send_signal(signal.SIGINT)
+    said, bars = process.communicate(timeout=120)
+    assert process.returncode == 130
+    kept = {'eval': 'what is measured is kept', 'sample': 'what is drawn is kept'}[mode]
+    assert said.splitlines()[-1] == f'SIGINT: {kept}, and the same command goes on from it'
+    assert 'Traceback' not in bars
+
+
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
 def test_of_two_processes_both_stop_after_the_same_step_if_one_is_told_to(number, tmp_path):
