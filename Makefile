@@ -1,4 +1,5 @@
 # make demo   train on digits, sample, measure: five to eight minutes on two cores
+# make install   what all of them need, into .venv
 # make test   the fast tests: six to nine minutes
 # make test-slow   the others: six to nine
 # make test-newest PYTHON=python3.13   the fast tests with that Python and the newest packages, anew each time
@@ -14,20 +15,29 @@ RUN_NEWEST := $(NEWEST)/bin/python
 CONFIG ?= configs/vp/mnist_ddpmpp.py
 WORKDIR ?= runs/demo
 CLASSIFIER ?= runs/classifier
+# By whose features samples are compared with data; empty: they are not.
+CLASSIFIER_CONFIG ?= configs/ve/mnist_classifier.py
 INSTALLED := $(VENV)/installed$(CUDA:%=-cuda%)
 NEW_ENOUGH := $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
 FAST_TESTS := -m pytest -n auto --dist worksteal -m 'not slow'
 
-.PHONY: demo test test-slow test-newest lint clean
+.PHONY: demo install test test-slow test-newest lint clean
 
 demo: $(INSTALLED)
-	@echo "Training a score model on handwritten digits ($(CONFIG)) ..."
+ifneq ($(CLASSIFIER_CONFIG),)
+	@$(RUN) -m configs.agree $(CONFIG) $(CLASSIFIER_CONFIG)
+endif
+	@echo "Training a score model ($(CONFIG)) ..."
 	@$(RUN) main.py --mode=train --config=$(CONFIG) --workdir=$(WORKDIR)
-	@echo "Training a classifier of digits ($(CLASSIFIER)), by whose features samples are compared with data ..."
-	@$(RUN) main.py --mode=train --config=configs/ve/mnist_classifier.py --workdir=$(CLASSIFIER)
-	@echo "Drawing samples, and computing the likelihood of digits the model has not seen ..."
+ifneq ($(CLASSIFIER_CONFIG),)
+	@echo "Training a classifier ($(CLASSIFIER)), by whose features samples are compared with data ..."
+	@$(RUN) main.py --mode=train --config=$(CLASSIFIER_CONFIG) --workdir=$(CLASSIFIER)
+endif
+	@echo "Drawing samples, and computing the likelihood of images the model has not seen ..."
 	@$(RUN) main.py --mode=eval --config=$(CONFIG) --workdir=$(WORKDIR) \
-		--config.eval.quality="('classifier',)" --config.eval.classifier_workdir=$(CLASSIFIER)
+		$(if $(CLASSIFIER_CONFIG),--config.eval.quality="('classifier',)" --config.eval.classifier_workdir=$(CLASSIFIER))
+
+install: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(RUN) $(FAST_TESTS)

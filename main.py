@@ -4,9 +4,14 @@ compiles ahead of time.
 python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=train
 """
 
+import signal
 import sys
 from collections.abc import Callable
 from typing import NamedTuple, NoReturn
+
+if __name__ == '__main__':
+    # The imports take seconds, in which Ctrl-C is to end the program without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -14,24 +19,32 @@ from ml_collections import ConfigDict, config_flags
 import run_lib
 from analysis import compile_ahead
 from choices import InputError, RunError
-from devices import processes, program_cache
+from configs import paths
+from devices import preemption, processes, program_cache
 from experiments import validation
 from storage import files
 
 
 class Mode(NamedTuple):
     """What a mode runs: `run(config, *flags)`, with the paths that it needs and the flags that it
-    takes, in this order."""
+    takes, in this order; what is there if a signal ends it."""
 
     run: Callable[..., None]
     needs: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
+    kept: str = 'ended before its time'
 
 
+GOES_ON = 'and the same command goes on from it'
 MODES = {
-    'train': Mode(run_lib.train, needs=('workdir',)),
-    'eval': Mode(run_lib.evaluate, needs=('workdir',)),
-    'sample': Mode(run_lib.sample, needs=('workdir',)),
+    'train': Mode(run_lib.train, needs=('workdir',), kept=f'what is saved is kept, {GOES_ON}'),
+    'eval': Mode(run_lib.evaluate, needs=('workdir',), kept=f'what is measured is kept, {GOES_ON}'),
+    'sample': Mode(
+        run_lib.sample,
+        needs=('workdir',),
+        takes=('seeds',),
+        kept=f'what is drawn is kept, {GOES_ON}',
+    ),
     'import': Mode(run_lib.import_checkpoint, needs=('workdir', 'checkpoint')),
     'export': Mode(run_lib.export_checkpoint, needs=('workdir', 'checkpoint')),
     'cost': Mode(run_lib.estimate_cost, takes=('devices',)),
@@ -41,10 +54,30 @@ MODES = {
 WITHOUT = {'workdir': 'needs a directory', 'checkpoint': 'needs a file'}
 NEEDLESS = {
     'checkpoint': 'takes no file',
+    'seeds': 'draws no images by seed',
     'devices': 'uses those that there are',
     'topology': 'uses the devices that there are',
 }
 
+
+class OrNone(flags.ArgumentParser):
+    """A parser of numbers, or of `none`: whether a field may be that is checked with the others."""
+
+    def __init__(self, of_number: flags.ArgumentParser):
+        self._of_number = of_number
+
+    def parse(self, argument: str | float | None) -> float | None:
+        """The number, or None."""
+        is_none = isinstance(argument, str) and argument.lower() == 'none'
+        return None if is_none else self._of_number.parse(argument)
+
+    def flag_type(self) -> str:
+        """What help says of it."""
+        return f'{self._of_number.flag_type()} or none'
+
+
+config_flags.register_flag_parser_for_type(int, OrNone(flags.IntegerParser()))
+config_flags.register_flag_parser_for_type(float, OrNone(flags.FloatParser()))
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run; --config.a.b=VALUE sets b.')
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 TASK = flags.DEFINE_string(
@@ -56,6 +89,11 @@ OF_MODES = {
         'checkpoint',
         None,
         'The published file that --mode=import reads, or that --mode=export writes.',
+    ),
+    'seeds': flags.DEFINE_string(
+        'seeds',
+        None,
+        'Which images --mode=sample draws to files of their own, as 0-49999; else, one sheet.',
     ),
     'devices': flags.DEFINE_integer(
         'devices', None, 'How many --mode=cost reckons with; default: as many as there are.', 1
@@ -86,7 +124,8 @@ def parse(argv: list[str]) -> list[str]:
     except (flags.Error, IndexError, TypeError, ValueError) as error:
         refuse(error)
     if not isinstance(CONFIG.value, ConfigDict):
-        refuse(f'--config: cannot load {config_flags.get_config_filename(flags.FLAGS["config"])}')
+        path = config_flags.get_config_filename(flags.FLAGS['config'])
+        refuse(f'--config: cannot load {path}{paths.hint(path)}')
     return rest
 
 
@@ -102,10 +141,14 @@ def main(argv: list[str]) -> None:
         if MODE.value != 'sample' or 'task' not in config:
             refuse(f'--task: {TASK.value} is for --mode=sample of a score model')
         config.task.name = TASK.value
-    with processes.failing_together():
+    with processes.failing_together(), preemption.ending_at_once(mode.kept):
         try:
+            validation.read_none(config, overridden())
             validation.check(config, overridden())
-            joined = processes.join(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value)
+            joined = processes.join(
+                *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
+                stop_together=mode.run is run_lib.train,
+            )
             run_lib.use_cores(config, joined)
             program_cache.keep_programs()
             with processes.talking():

@@ -3,6 +3,7 @@
 A workdir holds `config.json`, `data.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
 """
 
+import itertools
 import pathlib
 import signal
 import time
@@ -20,12 +21,13 @@ from choices import InputError, RunError
 from datasets import batching
 from datasets.stored import Examples
 from devices import preemption, processes, sharding
+from devices.compiling import Compiled
 from devices.preemption import StopRequest
 from evaluation import quantities
-from evaluation.batchwise import Checkpoint, Draws, Found, Measure, OverData
+from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import LOWER
-from experiments import kinds, programs, run_files
-from experiments.experiment import Experiment, Shown
+from experiments import images_by_seed, kinds, programs, run_files
+from experiments.experiment import Drawing, Experiment, Shown
 from experiments.periodic import Periodic
 from published import exchange
 from reports import logs, pictures, plots, report
@@ -61,60 +63,81 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     """
     fields = config.training
     check_periods(fields)
+    check_debugging(config.debug)
     processes.from_first(lambda: run_files.check(workdir))
     mesh = use_devices(config)
     sharding.check_divides(mesh, 'training.batch_size', fields.batch_size)
     experiment = kinds.create(config, mesh)
-    train_data, test_data = (experiment.data(split) for split in ('train', 'test'))
+    with processes.saying('reading the data'):
+        train_data, test_data = (experiment.data(split) for split in ('train', 'test'))
     check_enough(train_data, fields.batch_size)
-    run_steps = training_program(config, experiment, mesh)
-    do_what_is_due = Periodic.create(config, experiment, mesh, test_data, workdir / 'samples')
+    programs.abstract_state(experiment, mesh)  # What no network can be is refused here.
+    do_what_is_due = Periodic.create(config, experiment, mesh, test_data, workdir)
     processes.from_first(lambda: run_files.claim(workdir, config))
 
-    with run_files.open_checkpoints(config, workdir) as checkpoints, StopRequest() as stop:
+    with run_files.open_checkpoints(config, workdir) as checkpoints:
         state = start(config, experiment, checkpoints, mesh)
         step = int(state.step)
-        print(f'{workdir}: step {step} of {fields.num_steps}', flush=True)
+        print(f'{workdir}: {where(step, fields.num_steps)}', flush=True)
         processes.on_first(run_files.keep_data, workdir, step, train_data, test_data)
         stream = dispatches(config, train_data, step, mesh)
-        log = MetricsLog(workdir / 'logs' if processes.is_first() else None, step)
-        with ProgressLog(log, step, fields.num_steps, fields.log_every) as progress:
-            while step < fields.num_steps and not stop.is_due(step):
-                before = time.perf_counter()
-                batches = next_or_leave(stream, state, checkpoints)
-                waited = time.perf_counter() - before
-                state, metrics = run_steps(state, batches)
-                step += fields.steps_per_dispatch
-                progress.add(step, metrics._asdict(), waited)
-                check_skipped(config, progress, checkpoints)
-                do_what_is_due(step, state, progress, checkpoints)
-                checkpoints.check()
-            progress.read()
-            check_skipped(config, progress, checkpoints)
         if step < fields.num_steps:
-            leave(workdir, checkpoints, state, stop.signal)
-    processes.on_first(show_training, workdir)
+            # Not within StopRequest: a signal need not wait for this, since nothing is lost yet.
+            first = next_or_leave(stream, state, checkpoints)
+            run_steps = training_program(config, experiment, mesh, state, first)
+            stream = itertools.chain((first,), stream)
+        log = MetricsLog(workdir / 'logs' if processes.is_first() else None, step)
+        with StopRequest() as stop:
+            do_what_is_due.catch_up(step, state, stop)
+            with ProgressLog(log, step, fields.num_steps, fields.log_every) as progress:
+                while step < fields.num_steps and not stop.is_due(step):
+                    before = time.perf_counter()
+                    batches = next_or_leave(stream, state, checkpoints)
+                    waited = time.perf_counter() - before
+                    state, metrics = run_steps(state, batches)
+                    step += fields.steps_per_dispatch
+                    progress.add(step, metrics._asdict(), waited)
+                    check_skipped(config, progress, checkpoints)
+                    do_what_is_due(step, state, progress, checkpoints, stop)
+                    checkpoints.check()
+                progress.read()
+                check_skipped(config, progress, checkpoints)
+            if step < fields.num_steps:
+                leave(workdir, checkpoints, state, stop.signal)
+    with processes.saying('writing the report'):
+        processes.on_first(show_training, workdir)
+
+
+def where(step: int, num_steps: int) -> str:
+    """What is said of a run that begins, or goes on, at `step`."""
+    if step < num_steps:
+        return f'step {step} of {num_steps}'
+    return (
+        f'already at step {step} of {num_steps}: nothing to train; '
+        'a larger training.num_steps goes on'
+    )
 
 
 def start(
     config: ConfigDict, experiment: Experiment, checkpoints: Checkpoints, mesh: Mesh
 ) -> TrainState:
     """The newest state that is saved, or that before the first step."""
-    if checkpoints.steps():
-        return checkpoints.restore(programs.abstract_state(experiment, mesh))
-    return programs.first_state(experiment, mesh, config.seed)
+    with processes.saying('making the state to begin with'):
+        if checkpoints.steps():
+            return checkpoints.restore(programs.abstract_state(experiment, mesh))
+        return programs.first_state(experiment, mesh, config.seed)
 
 
 def training_program(
-    config: ConfigDict, experiment: Experiment, mesh: Mesh
+    config: ConfigDict, experiment: Experiment, mesh: Mesh, state: TrainState, batches: Any
 ) -> Callable[[TrainState, Any], tuple[TrainState, Metrics]]:
-    """Several steps as one program; with config.debug.nans it looks what became of them."""
-    if not config.debug.nans:
-        return programs.training_steps(experiment, mesh)
-    if processes.place()[1] > 1:
-        raise InputError('debug.nans: True is for one process, which has all arrays whole')
-    # The state before is needed again.
-    run_steps = programs.training_steps(experiment, mesh, donate=False)
+    """Several steps as one program, compiled for a state and batches such as these; with
+    config.debug.nans it looks what became of them.
+    """
+    # To locate a NaN the state before is needed again.
+    donate = not config.debug.nans
+    run_steps = Compiled('the training step', programs.training_steps(experiment, mesh, donate))
+    run_steps.prepare(state, batches)
 
     def run_or_locate(state, batches):
         after, metrics = run_steps(state, batches)
@@ -122,7 +145,7 @@ def training_program(
             raise RunError(nans.locate(experiment.step, state, batches))
         return after, metrics
 
-    return run_or_locate
+    return run_or_locate if config.debug.nans else run_steps
 
 
 def check_skipped(config: ConfigDict, progress: ProgressLog, checkpoints: Checkpoints) -> None:
@@ -217,8 +240,9 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     mesh = use_devices(config)
     sharding.check_divides(mesh, 'eval.batch_size', config.eval.batch_size)
     experiment = kinds.create(config, mesh)
-    measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
-    measures += experiment.measures(workdir)
+    with processes.saying('reading the data'):
+        measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
+        measures += experiment.measures(workdir)
     found, problems = {}, []
     for wanted in steps(config, workdir):
         state = run_files.restore(config, workdir, experiment, mesh, wanted)
@@ -227,7 +251,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
         found[step], of_step = evaluate_one(step, state.evaluated, measures, directory)
         problems += [f'step {step}, {problem}' for problem in of_step]
         print(f'step {step}\n{quantities.table(found[step])}')
-        processes.on_first(report.write, workdir)
+        with processes.saying('writing the report'):
+            processes.on_first(report.write, workdir)
         print(f'Pictures and numbers are in {workdir / "eval"}, and in {workdir / report.NAME}')
     if config.eval.best_by and not problems:
         print(quantities.best(found, config.eval.best_by))
@@ -328,8 +353,9 @@ def check_range(fields: ConfigDict) -> None:
 # Sampling
 
 
-def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
-    """Draws images from a checkpoint, to `samples/<step>_<name>.png` and `.npz`.
+def sample(config: ConfigDict, workdir: pathlib.Path, seeds: str | None = None) -> None:
+    """Draws images from a checkpoint, to `samples/<step>_<name>.png` and `.npz`; those of `seeds`,
+    if these are given, to `samples/<step>_<name>/<seed>.png`.
 
     What was drawn before an interruption is not drawn again. Samples by one set of settings never
     take the place of those by another: see free_stem.
@@ -337,6 +363,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     Those that are left out, as their solver stood still or they are not finite, are in neither;
     `index` are the numbers of the others then. Raises RunError after that.
     """
+    wanted = None if seeds is None else images_by_seed.parse(seeds)
     processes.from_first(lambda: run_files.check(workdir))
     mesh = use_devices(config)
     experiment = kinds.create(config, mesh)
@@ -344,32 +371,32 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     drawing = applications.create_drawing(config, experiment, mesh, trained_with)
     if drawing is None:
         raise InputError(f'--mode=sample: experiment {config.experiment!r} draws no images')
+    if wanted is not None and drawing.is_bounded and wanted[-1] >= drawing.num:
+        raise InputError(f'--seeds: {seeds}; {drawing.name} has images 0 to {drawing.num - 1}')
     sharding.check_divides(mesh, 'sampling.batch_size', drawing.batch_size)
     state = run_files.restore(config, workdir, experiment, mesh)
-    draws = Draws(
-        drawing.name,
-        programs.drawing(drawing, mesh),
-        drawing.num,
-        drawing.batch_size,
-        drawing.seed,
-        mesh,
-        drawing.given,
-        drawing.remedy,
-    )
+    of_seed = '' if drawing.seed == config.seed else f'_seed{drawing.seed}'
+    stem = workdir / 'samples' / f'{int(state.step):07d}_{drawing.name}{of_seed}'
     checksum = int(fingerprints.checksum(state.evaluated))
-    directory = workdir / 'samples'
-    parts = Checkpoint(state.evaluated, directory, checksum).batches(
-        drawing.name, mesh, draws.size, drawing.fingerprint, draws.seed
-    )
-    drawn = draws(state.evaluated, parts)
+    checkpoint = Checkpoint(state.evaluated, workdir / 'samples', checksum)
+    if wanted is None:
+        sample_together(drawing, mesh, checkpoint, workdir, stem)
+    else:
+        sample_by_seed(drawing, mesh, checkpoint, stem, wanted)
+
+
+def sample_together(
+    drawing: Drawing, mesh: Mesh, checkpoint: Checkpoint, workdir: pathlib.Path, stem: pathlib.Path
+) -> None:
+    """Draws as many images as the drawing says, to one picture and one file of arrays."""
+    draws = programs.draws(drawing, mesh)
+    given = draws.size, drawing.fingerprint, draws.seed
+    drawn = draws(checkpoint.params, checkpoint.batches(drawing.name, mesh, *given))
     if not len(drawn.index):
         raise RunError(drawn.problem)
     shown = drawing.show(drawn.pixels, drawn.index)
-    of_seed = '' if draws.seed == config.seed else f'_seed{draws.seed}'
-    name = f'{int(state.step):07d}_{drawing.name}{of_seed}'
-    depends_on = [checksum, draws.num, draws.size, drawing.fingerprint, draws.seed]
-    settings = fingerprints.fingerprint(depends_on)
-    stem = processes.from_first(lambda: free_stem(directory / name, settings))
+    settings = fingerprints.fingerprint([checkpoint.checksum, draws.num, *given])
+    stem = processes.from_first(lambda: free_stem(stem, settings))
     arrays = {'samples': drawn.pixels, 'nfe': drawn.nfe, 'settings': np.array(settings)}
     arrays |= shown.arrays
     if drawn.problem:
@@ -377,13 +404,27 @@ def sample(config: ConfigDict, workdir: pathlib.Path) -> None:
     most, num = pictures.most(drawn.pixels.shape), len(drawn.pixels)
     if num > most:
         print(f'{stem}.npz: {num:,} images, of which the picture has the first {most:,} at most')
-    processes.on_first(write_shown, workdir, stem, shown, arrays)
+    with processes.saying('writing the images and the report'):
+        processes.on_first(write_shown, workdir, stem, shown, arrays)
     nfe = drawn.nfe.mean()
     print(f'{num}: {drawn.seconds:.1f} s, {nfe:.0f} evaluations each; {stem}.png')
     if shown.note:
         print(shown.note)
     if drawn.problem:
         raise RunError(drawn.problem)
+
+
+def sample_by_seed(
+    drawing: Drawing, mesh: Mesh, checkpoint: Checkpoint, stem: pathlib.Path, seeds: list[int]
+) -> None:
+    """Draws the images of these seeds, to a file for each."""
+    draws = programs.draws(drawing, mesh, len(seeds))
+    settings = fingerprints.fingerprint([checkpoint.checksum, drawing.fingerprint, draws.seed])
+    directory = processes.from_first(lambda: images_by_seed.directory_of(stem, settings))
+    written = images_by_seed.write(draws, checkpoint.params, seeds, directory, settings)
+    print(f'{written.drawn:,} images drawn, {written.before:,} were there; {directory}')
+    if written.problem:
+        raise RunError(written.problem)
 
 
 def free_stem(stem: pathlib.Path, settings: str) -> pathlib.Path:
@@ -415,9 +456,13 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     processes.from_first(lambda: run_files.check(workdir))
     mesh = use_devices(config)
     values = workdirs.flatten(config.to_dict())
-    state, what = exchange.read(path, kinds.create(config, mesh).init, values)
+    with processes.saying(f'reading {path}'):
+        state, what = exchange.read(path, kinds.create(config, mesh).init, values)
     processes.from_first(lambda: run_files.claim_new(workdir, config))
-    with run_files.open_checkpoints(config, workdir) as checkpoints:
+    with (
+        processes.saying('saving the checkpoint'),
+        run_files.open_checkpoints(config, workdir) as checkpoints,
+    ):
         checkpoints.save(sharding.put(state, sharding.by_size(mesh, state)))
     print(f'{workdir}: step {int(state.step)}, {what}')
 
@@ -429,7 +474,8 @@ def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     mesh = use_devices(config)
     state = run_files.restore(config, workdir, kinds.create(config, mesh), mesh)
     params, average = processes.gather((state.params, state.evaluated))
-    processes.on_first(exchange.write, path, int(state.step), params, average, values)
+    with processes.saying(f'writing {path}'):
+        processes.on_first(exchange.write, path, int(state.step), params, average, values)
     print(f'{path}: step {int(state.step)}, {exchange.content(path)}')
 
 
@@ -443,13 +489,20 @@ def estimate_cost(config: ConfigDict, num_devices: int | None) -> None:
     size = config.training.batch_size
     sharding.check_divides(mesh, 'training.batch_size', size)
     experiment = kinds.create(config)
-    found = cost.of_training(
-        experiment.init, experiment.loss, experiment.batch_shapes, size, mesh.size
-    )
+    with processes.saying('tracing the training step'):
+        found = cost.of_training(
+            experiment.init, experiment.loss, experiment.batch_shapes, size, mesh.size
+        )
     print(cost.report(found._replace(state=sharding.laid_out(mesh, found.state))))
 
 
 # Data and periods
+
+
+def check_debugging(fields: ConfigDict) -> None:
+    """Raises InputError for config.debug that is not for these processes."""
+    if fields.nans and processes.place()[1] > 1:
+        raise InputError('debug.nans: True is for one process, which has all arrays whole')
 
 
 def check_enough(data: Examples, batch_size: int) -> None:

@@ -27,7 +27,6 @@ from datasets.archives import Entry
 from datasets.image_files import EXTENSIONS, ImageFile
 from datasets.inventory import Inventory
 from datasets.stored import NO_LABEL, DataError, Stored
-from datasets.threads import SILENT_SECONDS
 
 # What folders with splits are called, in any case: Train, training_set, val2017, test-images.
 KINDS = {
@@ -181,7 +180,11 @@ def _files(path: str) -> Iterator[ImageFile]:
 
     if not os.path.isdir(path):
         raise DataError(f'data.source folder:{path}: there is no such folder')
-    options = {'unit': 'file', 'desc': f'finding images in {path}', 'delay': SILENT_SECONDS}
+    options = {
+        'unit': 'file',
+        'desc': f'finding images in {path}',
+        'delay': processes.SILENT_SECONDS,
+    }
     with processes.bar(**options) as bar:
         for file in _below(path, (), {_identity(path, os.stat(path))}):
             bar.update()

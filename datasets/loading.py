@@ -183,32 +183,33 @@ def load(
 
 def load_all(
     source: str,
-    image_size: tuple[int, int],
+    image_size: tuple[int, int] | None,
     channels: int,
     fit: str | None,
     crop_size: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    split: str = 'test',
 ) -> Images:
     """The images of a file or a `source` of `load`, brought to one shape; nothing is held out.
 
-    Of sources that have splits it is the test split. Without a `fit` each has to have this size,
-    or reading it raises DataError.
+    Of sources that have splits it is one of these. Without a `fit` each has to have this size
+    (None: that of the first), or reading it raises DataError.
     """
-    shape = (*image_size, channels)
     is_file = source.lower().endswith(image_files.EXTENSIONS)
     stored = (
         image_files.stored_file(source, max_pixels)
         if is_file
-        else sources.find(source, 'test', None, max_pixels)
+        else sources.find(source, split, None, max_pixels)
     )
+    height, width = image_size or _size(stored.read(0)[0])
 
     def make(i):
         image, label = stored.read(i)
         if fit is None:
-            _check_size(stored.name(i), image, image_size)
-        return conform(image, shape, fit, crop_size), label
+            _check_size(stored.name(i), image, (height, width))
+        return conform(image, (height, width, channels), fit, crop_size), label
 
-    images = from_stored(stored, np.arange(stored.length), make, shape)
+    images = from_stored(stored, np.arange(stored.length), make, (height, width, channels))
     of_splits = stored.inventory.lengths or {'all': stored.length}
     return dataclasses.replace(
         images, found=lambda: inventory.line(source, stored.inventory, of_splits)
@@ -216,11 +217,16 @@ def load_all(
 
 
 def _check_size(name: str, image, image_size: tuple[int, int]) -> None:
-    found = image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
-    if tuple(found) != tuple(image_size):
+    found = _size(image)
+    if found != tuple(image_size):
         raise DataError(
             f'{name} has {found[0]}x{found[1]} pixels; {image_size[0]}x{image_size[1]} needed'
         )
+
+
+def _size(image) -> tuple[int, int]:
+    """Height and width of an image of a source."""
+    return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
 def _check_choice(field, value, allowed):

@@ -21,7 +21,6 @@ from datasets import cifar, folders, identity
 from datasets.inventory import Inventory
 from datasets.sizes import MAX_PIXELS
 from datasets.stored import NO_LABEL, DataError, Stored
-from datasets.threads import SILENT_SECONDS
 from storage.files import BROKEN_NPZ
 
 CHANNELS = ((), (1,), (3,), (4,))  # Of arrays: grey without and with an axis, RGB, RGBA.
@@ -56,6 +55,14 @@ def _at_path(kind: str, path: str, split: str, max_pixels: int) -> Stored:
         if meant not in cifar.DATA_SETS:
             raise
         raise DataError(f'{error}; {meant}:{path} reads what {meant} is published as') from error
+
+
+def at(path: str) -> str:
+    """The source that a path alone means, a folder or an .npz file; other text stays as it is."""
+    found = os.path.expanduser(path)
+    if os.path.isdir(found):
+        return f'folder:{path}'
+    return f'npz:{path}' if os.path.isfile(found) and path.endswith('.npz') else path
 
 
 # Arrays
@@ -294,7 +301,7 @@ def _tfds_labels(builder, part: str) -> np.ndarray:
     from devices import processes
 
     labels = builder.as_data_source(part, decoders={'image': tfds.decode.SkipDecoding()})
-    options = {'unit': 'label', 'desc': 'reading labels', 'delay': SILENT_SECONDS}
+    options = {'unit': 'label', 'desc': 'reading labels', 'delay': processes.SILENT_SECONDS}
     with processes.bar(total=len(labels), **options) as bar:
         found = np.empty(len(labels), np.int32)
         for i in range(len(labels)):

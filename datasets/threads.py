@@ -7,9 +7,6 @@ from typing import TypeVar
 Item = TypeVar('Item')
 Result = TypeVar('Result')
 
-# What takes longer is not silent.
-SILENT_SECONDS = 2
-
 
 def over(
     function: Callable[[Item], Result], items: Iterable[Item], title: str, at_once: int = 1
@@ -22,7 +19,12 @@ def over(
 
     items, found = list(items), []
     groups = [items[i : i + at_once] for i in range(0, len(items), at_once)]
-    options = {'total': len(items), 'unit': 'file', 'desc': title, 'delay': SILENT_SECONDS}
+    options = {
+        'total': len(items),
+        'unit': 'file',
+        'desc': title,
+        'delay': processes.SILENT_SECONDS,
+    }
     with concurrent.futures.ThreadPoolExecutor() as pool, processes.bar(**options) as bar:
         for results in pool.map(lambda group: [function(item) for item in group], groups):
             found += results

@@ -11,6 +11,7 @@ import os
 import pickle
 import re
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -25,6 +26,9 @@ Value = TypeVar('Value')
 
 # A process that has been silent for so long is taken for dead, and the others end.
 HEARTBEAT_SECONDS = 30
+# What takes longer is not silent.
+SILENT_SECONDS = 2.0
+SECONDS_BETWEEN_LINES = 10.0  # of a bar that is written to a file
 # Variables that all tasks of `srun` have, and that JAX finds the others by.
 SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID')
 # JAX sets this where it finds TPUs; whether there are other hosts, it learns from their metadata.
@@ -35,11 +39,15 @@ TPU = 'TPU_ML_PLATFORM'
 
 
 def join(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    stop_together: bool = True,
 ) -> int:
     """Joins the processes that the arguments or the environment tell of; how many they are.
 
     The environment is that of a TPU pod or of SLURM's `srun`. To be called before JAX has devices.
+    If they `stop_together`, to save, a service of JAX has SIGTERM from here on.
     Raises InputError for arguments that cannot be used.
     """
     check_flags(coordinator, num_processes, process_id)
@@ -48,6 +56,7 @@ def join(
         if not from_slurm and TPU not in os.environ:
             return 1
         num_processes = int(os.environ['SLURM_NTASKS']) if from_slurm else None
+    jax.config.update('jax_enable_preemption_service', stop_together)
     jax.distributed.initialize(
         coordinator, num_processes, process_id, heartbeat_timeout_seconds=HEARTBEAT_SECONDS
     )
@@ -118,16 +127,73 @@ def on_first(function: Callable, *args: Any) -> None:
         function(*args)
 
 
-def bar(**options: Any) -> tqdm:
-    """A progress bar, which the first process alone shows."""
-    return tqdm(dynamic_ncols=True, disable=not is_first(), **options)
+# What is told while there is nothing to see
+
+
+def say(line: str) -> None:
+    """Prints a line, above the bars of a terminal."""
+    if not is_first():
+        return
+    if sys.stderr.isatty():
+        tqdm.write(line)
+    else:
+        sys.stdout.write(f'{line}\n')  # At once, as others write to the same file.
+    sys.stdout.flush()
 
 
 @functools.cache
 def tell_once(line: str) -> None:
     """Prints a line, unless it has been printed before."""
-    if is_first():
-        print(line, flush=True)
+    say(line)
+
+
+@contextlib.contextmanager
+def saying(what: str) -> Iterator[None]:
+    """Around what is quick as a rule: a line says what it is if it takes over SILENT_SECONDS."""
+    timer = threading.Timer(SILENT_SECONDS, say, [f'{what} ...'])
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def bar(**options: Any) -> tqdm:
+    """A progress bar, which the first process alone shows: of a terminal one line, which is drawn
+    anew; elsewhere, as in a file, lines that follow each other.
+    """
+    kind = tqdm if sys.stderr.isatty() else _Lines
+    return kind(dynamic_ncols=True, disable=not is_first(), **options)
+
+
+class _Lines(tqdm):
+    """A bar for where nothing that is written can be drawn over."""
+
+    def __init__(self, **options):
+        self._shown: int | None = None  # what it was at in its last line
+        super().__init__(**options)
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        if msg is None:
+            self._shown = self.n
+            # The first line shows that it has begun; between the others there is more time.
+            self.mininterval = self.maxinterval = SECONDS_BETWEEN_LINES
+            self.fp.write(f'{self}\n')
+            self.fp.flush()
+        return False  # Nothing is there to be removed.
+
+    def clear(self, *_, **__) -> None:
+        pass
+
+    def set_postfix(self, *args, **options) -> None:
+        super().set_postfix(*args, **{**options, 'refresh': False})
+
+    def close(self) -> None:
+        if not self.disable and self._shown not in (None, self.n):
+            self.display()
+        self.leave = False
+        super().close()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from datasets import batching, identity
 from datasets.stored import Examples
-from devices import processes, sharding
+from devices import compiling, processes, sharding
+from devices.compiling import Compiled
 from evaluation import left_out
 from evaluation.quantities import Quantity
 from shapes import HostPixels
@@ -85,7 +86,8 @@ class OverData:
     def __call__(self, checkpoint: Checkpoint) -> Arrays:
         """Batches that are kept are not computed again."""
         num, size = len(self.data), self.batch_size
-        seen = processes.from_first(lambda: identity.fingerprint(self.data))
+        with processes.saying(f'reading the data of {self.name}'):
+            seen = processes.from_first(lambda: identity.fingerprint(self.data))
         directory = checkpoint.batches(self.name, self.mesh, size, num, seen, self.depends_on)
         results = []
         with processes.bar(total=num, unit='example', desc=self.name) as bar:
@@ -97,9 +99,13 @@ class OverData:
 
     def _of_batch(self, params: Any, i: int, batch: Arrays) -> Arrays:
         key = jax.random.fold_in(jax.random.key(self.seed), i)
-        found = self.function(params, key, sharding.split(self.mesh, batch))
+        found = self._program(params, key, sharding.split(self.mesh, batch))
         left = len(self.data) - i * self.batch_size
         return {name: array[:left] for name, array in processes.gather(found).items()}
+
+    @functools.cached_property
+    def _program(self) -> Callable:
+        return compiling.told(self.name, self.function)
 
 
 class Drawn(NamedTuple):
@@ -119,7 +125,8 @@ class Drawn(NamedTuple):
 class Draws:
     """`num` images by `run(params, key, indices, given)`, a program, in batches of `batch_size` or,
     of fewer images, as few as the devices divide. The program returns arrays by name: `pixels`,
-    `nfe`, and those of left_out.ARRAYS. `remedy` is for solvers that do not come to their end.
+    `nfe`, and those of left_out.ARRAYS. `remedy` is for solvers that do not come to their end;
+    `steps` are those of a solver that takes as many for every image.
     """
 
     name: str
@@ -130,31 +137,29 @@ class Draws:
     mesh: Mesh
     given: Any = None
     remedy: str = ''
+    steps: int | None = None
 
     @property
     def size(self) -> int:
         """Images of a batch."""
-        return min(self.batch_size, math.ceil(self.num / self.mesh.size) * self.mesh.size)
+        return math.ceil(min(self.batch_size, self.num) / self.mesh.size) * self.mesh.size
 
-    def __call__(self, params: Any, directory: pathlib.Path | None = None) -> Drawn:
-        """Batches that are in `directory` are not drawn again, and others are put there."""
-        num, size = self.num, self.size
+    def __call__(
+        self,
+        params: Any,
+        directory: pathlib.Path | None = None,
+        before_batch: Callable[[], None] = lambda: None,
+    ) -> Drawn:
+        """Batches that are in `directory` are not drawn again, and others are put there.
 
-        @functools.cache
-        def compiled():
-            tqdm.write(f'{self.name}: compiling ...')
-            return self.run.lower(*self._arguments(params, 0)).compile()
-
-        def of_batch(i):
-            run, arguments = compiled(), self._arguments(params, i)
-            started = time.perf_counter()
-            drawn = processes.gather(run(*arguments))
-            return {**drawn, 'seconds': np.float64(time.perf_counter() - started)}
-
-        batches = []
-        with processes.bar(total=num, unit='image', desc=self.name) as bar:
+        `before_batch` is called before each batch that is drawn, and may end this by an error.
+        """
+        num, size, batches = self.num, self.size, []
+        with self.bar(num) as bar:
             for i in range(math.ceil(num / size)):
-                batches.append(resumable.keep(directory, i, functools.partial(of_batch, i)))
+                indices = np.arange(i * size, (i + 1) * size)
+                of_batch = functools.partial(self.of_indices, params, indices, before_batch)
+                batches.append(resumable.keep(directory, i, of_batch))
                 bar.update(min(size, num - i * size))
         names = 'pixels', 'nfe', *left_out.ARRAYS
         found = {name: np.concatenate([b[name] for b in batches])[:num] for name in names}
@@ -169,7 +174,29 @@ class Draws:
             left_out.quantity(found, of=self.name),
         )
 
-    def _arguments(self, params: Any, i: int) -> tuple:
-        indices = np.arange(i * self.size, (i + 1) * self.size)
+    def bar(self, num: int) -> tqdm:
+        """A bar for `num` images, below a line that says how much work they are."""
+        of_steps = f' of {self.steps:,} steps' if self.steps else ''
+        processes.say(f'drawing {num:,} samples{of_steps} by {self.name} ...')
+        return processes.bar(total=num, unit='image', desc=self.name)
+
+    def of_indices(
+        self,
+        params: Any,
+        indices: Int[np.ndarray, 'size'],
+        before: Callable[[], None] = lambda: None,
+    ) -> Arrays:
+        """What the program returns of the images with these indices, `size` of them, and the
+        `seconds` that it took; `before` is called between compilation and this.
+        """
         placed = sharding.put(indices, sharding.by_batch(self.mesh))
-        return params, jax.random.key(self.seed), placed, self.given
+        arguments = params, jax.random.key(self.seed), placed, self.given
+        self._program.prepare(*arguments)
+        before()
+        started = time.perf_counter()
+        drawn = processes.gather(self._program(*arguments))
+        return {**drawn, 'seconds': np.float64(time.perf_counter() - started)}
+
+    @functools.cached_property
+    def _program(self) -> Compiled:
+        return Compiled(f'{self.name}, {self.size:,} images at once', self.run)

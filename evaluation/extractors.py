@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
 from choices import ArgumentError, InputError
-from devices import sharding
+from devices import compiling, sharding
 from models import inception
 from published import torch_legacy, torch_zip
 from shapes import ImageShape, Pixels
@@ -34,7 +34,8 @@ INCEPTION_VARIABLE = 'INCEPTION_WEIGHTS'
 @dataclasses.dataclass(frozen=True)
 class Network:
     """`apply(params, pixels)` are features and logits; `preprocessing` says what else these depend
-    on. `has_own_names`: distances by it have names of their own (FID, KID).
+    on. `has_own_names`: distances by it have names of their own (FID, KID). `image_shape` is that
+    of all images it takes, if that is fixed.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Network:
     apply: Callable[[Any, Pixels], Features]
     preprocessing: str
     has_own_names: bool = False
+    image_shape: ImageShape | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +62,10 @@ def create(network: Network, mesh: Mesh) -> Extractor:
     return Extractor(
         name=network.name,
         params=sharding.put(network.params, sharding.by_size(mesh, network.params)),
-        run=sharding.jit(mesh, network.apply, out_shardings=sharding.by_batch(mesh)),
+        run=compiling.told(
+            f'the network {network.name}',
+            sharding.jit(mesh, network.apply, out_shardings=sharding.by_batch(mesh)),
+        ),
         fingerprint=_fingerprint(network),
         has_own_names=network.has_own_names,
     )

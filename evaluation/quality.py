@@ -75,7 +75,9 @@ class Quality:
             reference = self._cached(
                 by, self.reference, self.max_features, 'reference', self.cache_dir
             )
-            measured = compare(by, extract(by), reference, self.max_features, self.extrapolate)
+            features = extract(by)
+            with processes.saying(f'comparing {name} with data by {by.name}'):
+                measured = compare(by, features, reference, self.max_features, self.extrapolate)
             found += [quantity._replace(of=name) for quantity in measured]
         return found
 

@@ -45,7 +45,9 @@ class Drawing:
     their `nfe`, and which of them are to be left out, as evaluation/left_out.py says, by name;
     `given` are arrays that they depend on besides the parameters. `fingerprint` is text that
     changes with what is drawn. `show(pixels, index)` is of those that are not left out, which have
-    these numbers. `remedy` is what a user can do about images whose solver stood still.
+    these numbers. `remedy` is what a user can do about images whose solver stood still; `steps` are
+    those of a solver that takes as many for every image. `is_bounded`: there are no images with
+    other indices.
     """
 
     name: str
@@ -57,6 +59,8 @@ class Drawing:
     given: Any = None
     show: Callable[[HostPixels, Int[np.ndarray, 'num']], Shown] = _in_a_grid
     remedy: str = ''
+    steps: int | None = None
+    is_bounded: bool = False
 
 
 class Program(NamedTuple):

@@ -114,6 +114,7 @@ def create_drawing(config: ConfigDict, model: ScoreModel, method: str) -> Drawin
         draw,
         fingerprint=repr((sampler, model.network.precision)),
         remedy=remedy(fields, method),
+        steps=own_fields(fields, method).get('steps'),
     )
 
 

@@ -8,7 +8,8 @@ import jax
 from jax.sharding import AbstractMesh, Mesh
 
 import training
-from devices import sharding
+from devices import processes, sharding
+from evaluation.batchwise import Draws
 from experiments.experiment import Batch, Drawing, Experiment
 from shapes import OneKey, Scalar
 from training import Metrics, Params, TrainState
@@ -19,7 +20,8 @@ from training import Metrics, Params, TrainState
 def abstract_state(experiment: Experiment, mesh: Mesh | AbstractMesh) -> TrainState:
     """The shapes of a state, and how it lies on the mesh."""
     key = jax.eval_shape(jax.random.key, 0)
-    return sharding.laid_out(mesh, jax.eval_shape(experiment.init, key))
+    with processes.saying('tracing the network'):
+        return sharding.laid_out(mesh, jax.eval_shape(experiment.init, key))
 
 
 def first_state(experiment: Experiment, mesh: Mesh, seed: int) -> TrainState:
@@ -51,7 +53,21 @@ def mean_loss(experiment: Experiment, mesh: Mesh) -> Callable[[Params, OneKey, B
     return sharding.jit(mesh, loss, out_shardings=sharding.copied(mesh))
 
 
-def drawing(drawing: Drawing, mesh: Mesh, size: int | None = None) -> Callable[..., Any]:
-    """A batch of images, of `size` or of the drawing's; the devices need not divide `size`."""
-    split = sharding.by_batch(mesh) if size is None else sharding.if_divided(mesh, size)
-    return sharding.jit(mesh, drawing.draw, out_shardings=split)
+def drawing(of: Drawing, mesh: Mesh) -> Callable[..., Any]:
+    """A batch of images."""
+    return sharding.jit(mesh, of.draw, out_shardings=sharding.by_batch(mesh))
+
+
+def draws(of: Drawing, mesh: Mesh, num: int | None = None) -> Draws:
+    """The first `num` images, or as many as the drawing says, in batches."""
+    return Draws(
+        name=of.name,
+        run=drawing(of, mesh),
+        num=num or of.num,
+        batch_size=of.batch_size,
+        seed=of.seed,
+        mesh=mesh,
+        given=of.given,
+        remedy=of.remedy,
+        steps=of.steps,
+    )

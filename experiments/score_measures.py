@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 from choices import InputError, choose, fields_of
 from datasets import identity
 from datasets.loading import Images
-from devices import processes, sharding
+from devices import compiling, processes, sharding
 from evaluation import bits_per_dim, extractors, left_out, quality
-from evaluation.batchwise import BATCHES, Checkpoint, Draws, Found, Measure, OverData
+from evaluation.batchwise import BATCHES, Checkpoint, Found, Measure, OverData
 from evaluation.bits_per_dim import BitsPerDim, Estimator
 from evaluation.extractors import Network
 from evaluation.quality import Quality
@@ -147,15 +147,7 @@ def sampler_measure(
 ) -> Measure:
     """Samples by one method, their evaluations, their quality, and their rate once compiled."""
     drawing, num = image_drawing.create_drawing(config, model, method), num_samples(config)
-    draws = Draws(
-        method,
-        programs.drawing(drawing, mesh),
-        num,
-        drawing.batch_size,
-        drawing.seed,
-        mesh,
-        remedy=drawing.remedy,
-    )
+    draws = programs.draws(drawing, mesh, num)
 
     def measure(checkpoint: Checkpoint) -> Found:
         # More samples are further batches of the same size, so that those that are there serve.
@@ -216,23 +208,15 @@ def create_quality(
 
 
 def _classifier(config: ConfigDict, model: ScoreModel) -> Network:
-    """This project's own classifier, trained on the data in question: the layer before its logits,
-    at its lowest noise level.
-    """
+    """This project's own classifier, trained on the data in question."""
     workdir = config.eval.classifier_workdir
     if workdir is None:
         raise InputError(
             'eval.classifier_workdir: None; a classifier is needed, trained on images of this kind '
             'with --mode=train, as configs/ve/mnist_classifier.py is'
         )
-    found, params = trained.load(
-        'eval.classifier_workdir',
-        files.user_path(workdir, 'eval.classifier_workdir'),
-        model.image_shape,
-    )
-    centered = found.format.centered
-    preprocessing = f'centered={centered} t_min={found.t_min} {found.network}'
-    return Network('classifier', params, found.features, preprocessing)
+    path = files.user_path(workdir, 'eval.classifier_workdir')
+    return trained.features('eval.classifier_workdir', path, model.image_shape)
 
 
 def _inception(config: ConfigDict, model: ScoreModel) -> Network:
@@ -255,12 +239,16 @@ def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Me
         ODESolver('tsit5', fields.rtol, fields.atol),
         image_drawing.remedy(fields, 'ode'),
     )
-    draw = sharding.jit(
-        mesh, exhibits.create(model, solver, fields.t_min), out_shardings=sharding.copied(mesh)
+    draw = compiling.told(
+        'exhibits',
+        sharding.jit(
+            mesh, exhibits.create(model, solver, fields.t_min), out_shardings=sharding.copied(mesh)
+        ),
     )
 
     def measure(checkpoint: Checkpoint) -> Found:
         data = processes.from_first(lambda: identity.fingerprint(test_images))
+        processes.say('drawing the exhibits of the report ...')
         kept = checkpoint.batches('exhibits', mesh, solver, fields.t_min, data)
         ends = test_images.gather(exhibits.ENDS % len(test_images))
         key = jax.random.key(config.seed)

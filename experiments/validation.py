@@ -48,6 +48,16 @@ def check(config: ConfigDict, overridden: Collection[str] = ()) -> None:
             raise InputError(f'{field}: {_of_others(field, declared, given)}')
 
 
+def read_none(config: ConfigDict, overridden: Collection[str]) -> None:
+    """Makes None of `none`, in any case, that the command line says of text which may be None."""
+    given = workdirs.flatten(config.to_dict())
+    declared = declarations(given)
+    for field in set(overridden) & declared.keys():
+        is_none = isinstance(given[field], str) and given[field].lower() == 'none'
+        if is_none and declared[field].default is None:
+            config.update_from_flattened_dict({field: None})
+
+
 def declarations(given: Mapping[str, Any]) -> dict[str, Field]:
     """All fields of the experiment and the network that are named, by their dotted names."""
     kind, network = given.get('experiment'), given.get('model.name')

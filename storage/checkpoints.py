@@ -189,7 +189,8 @@ class Checkpoints:
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, wanted)
             if difference := _difference(saved, wanted):
                 raise InputError(f'{path} is of another network: {difference}')
-            found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            with processes.saying(f'reading {path}'):
+                found = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except InputError:
             raise
         except Exception as error:  # Orbax raises some of the bare class.

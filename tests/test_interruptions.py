@@ -18,6 +18,8 @@ from PIL import Image
 import run_lib
 from benchmarks import equivalence, launches
 from datasets import batching, image_files, loading
+from devices import preemption
+from evaluation import batchwise
 from reports import logs
 from storage import files
 from tests import tiny_config
@@ -34,11 +36,12 @@ def assert_state(workdir, step, expected):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-# SIGTERM
+# Signals
 
 
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.slow
-def test_sigterm_saves_the_present_step_and_the_same_command_goes_on_from_it(tmp_path):
+def test_a_signal_saves_the_present_step_and_the_same_command_goes_on_from_it(number, tmp_path):
     """No other checkpoint is due before the last."""
     flags = (
         *(CONFIG, '--mode=train', '--config.training.num_steps=200'),
@@ -52,17 +55,18 @@ def test_sigterm_saves_the_present_step_and_the_same_command_goes_on_from_it(tmp
         program.command(*flags, f'--workdir={workdir}'),
         cwd=program.ROOT,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
     metrics = workdir / 'logs' / 'metrics.jsonl'
     while not (metrics.exists() and metrics.read_text()):
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate()
-    assert process.returncode == 143
-    step = int(re.search(r'SIGTERM; step (\d+) is saved, and the same command', said)[1])
+    process.send_signal(number)
+    said, bars = process.communicate()
+    assert process.returncode == 128 + number
+    assert 'Traceback' not in bars
+    step = int(re.search(rf'{number.name}; step (\d+) is saved, and the same command', said)[1])
     assert 0 < step < 200
     assert [path.name for path in (workdir / 'checkpoints').iterdir()] == [str(step)]
 
@@ -103,8 +107,29 @@ def test_a_terminal_that_closes_costs_nothing_that_was_done(tmp_path):
     assert 0 < int(checkpoint.name) < 20000
 
 
+@pytest.mark.parametrize('mode', ['eval', 'sample'])
 @pytest.mark.slow
-def test_of_two_processes_both_stop_after_the_same_step_if_one_is_told_to(tmp_path):
+def test_while_a_program_is_compiled_ctrl_c_ends_it_in_one_line(mode, workdir):
+    """And keeps the batches that are done; see tests of run_lib."""
+    process = subprocess.Popen(
+        program.command(*SHORT, f'--mode={mode}', f'--workdir={workdir}'),
+        cwd=program.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert any(line.startswith('compiling') for line in iter(process.stdout.readline, ''))
+    process.send_signal(signal.SIGINT)
+    said, bars = process.communicate(timeout=120)
+    assert process.returncode == 130
+    kept = {'eval': 'what is measured is kept', 'sample': 'what is drawn is kept'}[mode]
+    assert said.splitlines()[-1] == f'SIGINT: {kept}, and the same command goes on from it'
+    assert 'Traceback' not in bars
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.slow
+def test_of_two_processes_both_stop_after_the_same_step_if_one_is_told_to(number, tmp_path):
     """Two steps a dispatch, so that the step that JAX chooses may lie within one."""
     periods = 'checkpoint_every', 'steps_per_dispatch', 'log_every'
     fields = {f'training.{name}': 2 for name in periods} | {'training.eval_every': 0}
@@ -113,11 +138,57 @@ def test_of_two_processes_both_stop_after_the_same_step_if_one_is_told_to(tmp_pa
     while not (tmp_path / 'checkpoints' / '2').exists():
         assert first.poll() is second.poll() is None, first.communicate()[1]
         time.sleep(0.01)
-    second.send_signal(signal.SIGTERM)
-    for process in (first, second):
+    second.send_signal(number)
+    for process, status in ((first, 143), (second, 128 + number)):
         process.communicate(timeout=120)
-        assert process.returncode == 143
+        assert process.returncode == status
     assert all(path.name.isdecimal() for path in (tmp_path / 'checkpoints').iterdir())
+
+
+def test_a_checkpoint_that_is_due_is_whole_before_its_samples_are_drawn(tmp_path, monkeypatch):
+    """They may take longer than a scheduler waits; the same command then draws them."""
+    at_drawing = []
+
+    class KilledError(Exception):
+        pass
+
+    def draw(*_, **__):
+        at_drawing.append(sorted(path.name for path in (tmp_path / 'checkpoints').iterdir()))
+        raise KilledError
+
+    flags = CONFIG, '--mode=train', f'--workdir={tmp_path}', '--config.training.num_steps=20'
+    with monkeypatch.context() as patch:
+        patch.setattr(batchwise.Draws, '__call__', draw)
+        with pytest.raises(KilledError):
+            program.call(*flags)
+    assert at_drawing == [['10', '20']]
+    assert [row['step'] for row in logs.read(tmp_path / 'logs' / 'metrics.jsonl')][-1] == 20
+    program.call(*flags)
+    assert (tmp_path / 'samples' / '0000020.png').exists()
+
+
+def test_after_a_signal_no_further_batch_of_a_picture_is_drawn(tmp_path, monkeypatch, capsys):
+    """Of a step that is not saved yet: it is then."""
+    drawn, of_indices = [], batchwise.Draws.of_indices
+
+    def draw(*args):
+        found = of_indices(*args)
+        drawn.append(len(found['pixels']))
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3 * preemption.SAME_REQUEST_SECONDS)
+        return found
+
+    monkeypatch.setattr(batchwise.Draws, 'of_indices', draw)
+    fields = {'sampling.batch_size': 1, 'training.sample_every': 4, 'training.num_steps': 20}
+    with pytest.raises(SystemExit) as ended:
+        program.call(
+            *(CONFIG, '--mode=train', f'--workdir={tmp_path}'),
+            *(f'--config.{name}={value}' for name, value in fields.items()),
+        )
+    assert ended.value.code == 143
+    assert drawn == [1]
+    assert f'{tmp_path}: SIGTERM; step 4 is saved' in capsys.readouterr().out
+    assert (tmp_path / 'checkpoints' / '4').exists()
 
 
 # Damaged checkpoints

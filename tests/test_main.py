@@ -11,6 +11,7 @@ from PIL import Image
 
 import run_lib
 from choices import InputError
+from devices import processes
 from evaluation import quantities
 from reports import logs
 from tests import published_config
@@ -84,9 +85,41 @@ def test_sampling_draws_as_many_images_as_asked_for(workdir):
     assert drawn['samples'].dtype == np.uint8
 
 
-def test_a_finished_run_has_nothing_more_to_do(workdir):
+def test_a_finished_run_has_nothing_more_to_do_and_says_so(workdir, capsys):
     program.call(CONFIG, '--mode=train', f'--workdir={workdir}')
     assert losses(workdir)[-1]['step'] == 40
+    said = capsys.readouterr().out
+    assert f'{workdir}: already at step 40 of 40: nothing to train' in said
+    assert 'compiling' not in said
+    assert 'drawing' not in said
+
+
+def test_what_takes_long_is_told_before_it_begins(tmp_path, capsys, monkeypatch):
+    """What does only on a machine that is busy is left out here."""
+    monkeypatch.setattr(processes, 'SILENT_SECONDS', 600)
+    flags = (
+        CONFIG,
+        f'--workdir={tmp_path}',
+        '--config.training.num_steps=4',
+        '--config.eval.bpd=False',
+        "--config.eval.samplers=('pc',)",
+        '--config.eval.num_samples=4',
+    )
+    expected = {
+        'train': [
+            *('compiling the training step ...', 'compiling the test loss ...'),
+            *('drawing 4 samples of 4 steps by pc ...', 'compiling pc, 4 images at once ...'),
+        ],
+        'eval': [
+            *('compiling loss ...', 'drawing 4 samples of 4 steps by pc ...'),
+            'compiling pc, 4 images at once ...',
+        ],
+        'sample': ['drawing 6 samples of 4 steps by pc ...', 'compiling pc, 4 images at once ...'],
+    }
+    for mode, lines in expected.items():
+        program.call(*flags, f'--mode={mode}')
+        said = capsys.readouterr().out.splitlines()
+        assert [line for line in said if line.endswith(' ...')] == lines
 
 
 def test_a_cost_is_estimated_without_a_workdir_or_running_anything(capsys):
@@ -97,6 +130,20 @@ def test_a_cost_is_estimated_without_a_workdir_or_running_anything(capsys):
     assert int(found['parameters'].replace(',', '')) > 1000
     assert found['  training step, 8 examples'].endswith('MFLOP')
     assert found['  activations, each of 4 devices'].endswith('KiB')
+
+
+def test_none_is_a_value_on_the_command_line(tmp_path):
+    """Of numbers, and of text that may be None; of other text it is a name."""
+    flags = '--config=tests/published_config.py', '--mode=import', f'--workdir={tmp_path}'
+    program.call(
+        *(*flags, '--checkpoint=tests/data/published_ncsnpp_ve.pth'),
+        *('--config.sampling.t_min=none', '--config.eval.checkpoint=None'),
+        *('--config.data.data_dir=none', '--config.model.progressive=none'),
+    )
+    config = json.loads((tmp_path / 'config.json').read_text())
+    assert config['sampling']['t_min'] is config['eval']['checkpoint'] is None
+    assert config['data']['data_dir'] is None
+    assert config['model']['progressive'] == 'none'
 
 
 # Resumption
@@ -208,7 +255,8 @@ def test_a_refused_program_says_nothing_else(flag, devices, expected, tmp_path):
     assert done.returncode == 1
     assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert not done.stdout
+    # But, on a machine that is busy, what it waits for.
+    assert all(line.endswith(' ...') for line in done.stdout.splitlines()), done.stdout
     assert not (tmp_path / 'new').exists()
 
 

@@ -3,6 +3,8 @@
 Images of a class, or images that have the measurements of a user's own.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -121,7 +123,8 @@ def measured_drawing(config: ConfigDict, model: ScoreModel, mesh: Mesh) -> Drawi
         return Shown(sheet, arrays)
 
     num, name = len(y) * task.samples_each, f'{task.name}_{task.method}'
-    return _drawing(config, model, name, num, draw, Given(y=y), show, array)
+    drawing = _drawing(config, model, name, num, draw, Given(y=y), show, array)
+    return dataclasses.replace(drawing, is_bounded=True)
 
 
 def _drawing(config, model, name, num, draw, given, show, array=None) -> Drawing:
@@ -138,7 +141,8 @@ def _drawing(config, model, name, num, draw, given, show, array=None) -> Drawing
     ]
     fingerprint = repr(depends_on)
     seed = image_drawing.seed(config)
-    return Drawing(name, num, batch_size, seed, in_8_bits, fingerprint, given, show, remedy)
+    steps = image_drawing.own_fields(config.sampling, config.sampling.method).get('steps')
+    return Drawing(name, num, batch_size, seed, in_8_bits, fingerprint, given, show, remedy, steps)
 
 
 def in_place(pixels: HostPixels, index: np.ndarray, num: int) -> HostPixels:

@@ -3,62 +3,141 @@
 import os
 import pty
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from devices import preemption
-from devices.preemption import StopRequest
+from devices.preemption import StoppedError, StopRequest
+from tests.support import program
 
 
 @pytest.fixture(autouse=True)
-def hang_ups_are_heeded():
+def signals_are_heeded():
     """Whoever started the tests may have told them to ignore these, as nohup does."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    before = [signal.signal(each, signal.SIG_DFL) for each in preemption.STOPPING]
     yield
-    signal.signal(signal.SIGHUP, before)
+    for each, handler in zip(preemption.STOPPING, before, strict=True):
+        signal.signal(each, handler)
+
+
+def send(number):
+    """Signals are heard in a thread."""
+    os.kill(os.getpid(), number)
+    time.sleep(3 * preemption.SAME_REQUEST_SECONDS)
+
+
+# In training
 
 
 @pytest.mark.parametrize('number', preemption.STOPPING)
-def test_a_signal_is_noted_and_handled_as_before_afterwards(number):
+def test_a_signal_is_noted_and_handled_as_before_afterwards(number, capsys):
     before = signal.getsignal(number)
     with StopRequest() as stop:
         assert not stop.is_due(1)
-        os.kill(os.getpid(), number)
+        stop.check()
+        send(number)
         assert stop.is_due(2)
         assert stop.is_due(3)
+        with pytest.raises(StoppedError):
+            stop.check()
         assert stop.signal == number
     assert signal.getsignal(number) == before
+    assert capsys.readouterr().out == (
+        f'{number.name}: training ends after what is under way, and is saved; Ctrl-C ends it '
+        'without waiting\n'
+    )
 
 
 def test_the_first_of_two_signals_counts():
     """A terminal that closes sends SIGHUP, and a scheduler may send SIGTERM as well."""
     with StopRequest() as stop:
         for number in (signal.SIGHUP, signal.SIGTERM):
-            os.kill(os.getpid(), number)
+            send(number)
         assert preemption.exit_status(stop.signal) == 129
 
 
 def test_a_signal_that_nohup_ignores_stays_ignored():
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with StopRequest() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.is_due(1)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with StopRequest() as stop:
+        send(signal.SIGHUP)
+        assert not stop.is_due(1)
 
 
-def test_of_several_processes_one_that_is_hung_up_tells_the_service_of_jax(monkeypatch):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP])
+def test_of_several_processes_one_that_is_to_stop_tells_the_service_of_jax(number, monkeypatch):
     """The service has SIGTERM."""
     received = []
-    before = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     monkeypatch.setattr(preemption.jax, 'process_count', lambda: 2)
-    try:
-        with StopRequest():
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert received == [signal.SIGTERM]
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    monkeypatch.setattr(preemption.multihost_utils, 'reached_preemption_sync_point', bool)
+    with StopRequest() as stop:
+        send(number)
+        assert received == [signal.SIGTERM]
+        stop.check()  # Until all have agreed.
+        assert stop.is_due(1)
+        assert stop.signal == number
+
+
+# What ends at once: a process whose main thread is in a function of C, as that which compiles is,
+# and so runs no handler of Python.
+
+WAITING = """
+import ctypes, signal
+from devices.preemption import StopRequest, ending_at_once
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
+stop = StopRequest()
+with {within}:
+    print('ready', flush=True)
+    # Or else the function would return.
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    ctypes.CDLL(None).sleep(60)
+"""
+
+
+def ended(within, numbers):
+    """Exit status and lines of a process that gets these signals."""
+    process = subprocess.Popen(
+        [sys.executable, '-c', WAITING.format(within=within)],
+        cwd=program.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout.readline() == 'ready\n'
+    time.sleep(0.2)  # Until it is in that function.
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(5 * preemption.SAME_REQUEST_SECONDS)
+    said, _ = process.communicate(timeout=60)
+    return process.returncode, said.splitlines()
+
+
+@pytest.mark.parametrize('number', preemption.STOPPING)
+def test_where_nothing_is_lost_a_signal_ends_the_program_at_once_in_one_line(number):
+    found = ended("ending_at_once('what is drawn is kept')", [number])
+    assert found == (128 + number, [f'{number.name}: what is drawn is kept'])
+
+
+def test_a_second_ctrl_c_ends_training_at_once():
+    status, lines = ended('stop', [signal.SIGINT, signal.SIGINT])
+    assert status == 130
+    assert lines == [
+        'SIGINT: training ends after what is under way, and is saved; Ctrl-C ends it without '
+        'waiting',
+        'SIGINT: ended without waiting; what was saved before is kept',
+    ]
+
+
+def test_while_all_is_saved_the_first_signal_ends_training_at_once():
+    found = ended("stop, stop.while_saved('step 3 is saved')", [signal.SIGTERM])
+    assert found == (143, ['SIGTERM: step 3 is saved'])
+
+
+# Terminals that are gone
 
 
 def test_what_is_written_to_a_terminal_that_is_gone_is_no_error(monkeypatch):

@@ -133,3 +133,37 @@ def test_one_process_decides_alone():
     assert processes.from_first(lambda: 3) == 3
     assert processes.place() == (0, 1)
     np.testing.assert_array_equal(processes.gather({'a': jax.numpy.ones(2)})['a'], np.ones(2))
+
+
+# What is told
+
+
+def test_a_bar_in_a_file_is_lines_that_follow_each_other(capsys):
+    with processes.bar(total=3, unit='image', desc='pc') as bar:
+        bar.update(2)
+        bar.set_postfix({'loss': '0.5'})
+        processes.say('above')
+        bar.update(1)
+    said = capsys.readouterr()
+    assert said.out == 'above\n'
+    assert '\r' not in said.err
+    first, last = said.err.splitlines()
+    assert first.startswith('pc:   0%|')
+    assert last.startswith('pc: 100%|')
+    assert last.endswith('loss=0.5]')
+
+
+def test_a_bar_of_what_was_quick_is_not_in_a_file(capsys):
+    with processes.bar(total=3, delay=60) as bar:
+        bar.update(3)
+    assert not capsys.readouterr().err
+
+
+def test_what_takes_longer_than_expected_says_what_it_is(capsys, monkeypatch):
+    with processes.saying('reading the data'):
+        pass
+    assert not capsys.readouterr().out
+    monkeypatch.setattr(processes, 'SILENT_SECONDS', 0.01)
+    with processes.saying('reading the data'):
+        time.sleep(0.5)
+    assert capsys.readouterr().out == 'reading the data ...\n'

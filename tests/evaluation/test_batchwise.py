@@ -170,6 +170,30 @@ def test_what_is_all_there_is_not_even_compiled(tmp_path):
     assert again.seconds == first.seconds > 0
 
 
+def test_a_program_is_compiled_once_however_often_it_draws(capsys):
+    of_eight = draws(8)
+    for _ in range(2):
+        of_eight(PARAMS)
+    said = capsys.readouterr().out.splitlines()
+    assert said.count('compiling pc, 4 images at once ...') == 1
+    assert said.count('drawing 8 samples by pc ...') == 2
+
+
+def test_before_each_batch_there_is_a_way_to_end():
+    class EndedError(Exception):
+        pass
+
+    before = iter([None, EndedError()])
+
+    def end():
+        if error := next(before):
+            raise error
+
+    with pytest.raises(EndedError):
+        draws(12)(PARAMS, before_batch=end)
+    assert not list(before)
+
+
 def test_images_that_are_none_are_left_out_and_counted():
     drawn = draws(104, batch_size=8)(PARAMS)
     np.testing.assert_array_equal(drawn.index, np.arange(100))
