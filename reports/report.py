@@ -262,7 +262,7 @@ def likelihood(directory: pathlib.Path, newest: list[Quantity]) -> str:
 def conditional(workdir: pathlib.Path) -> str:
     """The newest grid of every task."""
     newest = {}
-    for path in sorted((workdir / 'samples').glob('*_*.png')):
+    for path in sorted((workdir / 'samples').glob('[!.]*_*.png')):
         newest[path.stem.partition('_')[2]] = path
     shown = [picture(path, name.replace('_', ', ')) for name, path in newest.items()]
     return section('Drawn by --mode=sample', '', row(shown)) if shown else ''
