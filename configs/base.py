@@ -703,3 +703,15 @@ def completed(values: Values) -> Values:
     if name is None and fields.networks(declared(None)):
         raise InputError('model.name: missing, and the other fields depend on it')
     return fields.completed({'experiment': known, **values}, declared(name))
+
+
+def recorded(values: Values) -> ConfigDict:
+    """The content of a config.json, of this version or of an older one, as the config that it was
+    written from: the command line can set its fields as it can those of a config file.
+
+    Raises InputError as `completed` does, and TypeError for a value of another type than declared.
+    """
+    found = completed(values)
+    config = fields.config(EXPERIMENTS[found['experiment']](found.get('model', {}).get('name')))
+    config.update(found)
+    return config

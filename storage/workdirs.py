@@ -23,7 +23,8 @@ def claim(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) 
 
 
 def check_same_run(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) -> None:
-    """Raises InputError for the first fixed field that a workdir was not trained with.
+    """Raises InputError, which names them all, if a workdir was not trained with these values of
+    fixed fields.
 
     A field that the workdir's config lacks is newer than the run.
     """
@@ -31,12 +32,16 @@ def check_same_run(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str]
     if trained_with is None:
         raise InputError(f'--workdir: {workdir} has no config.json; train there first')
     before, now = flatten(trained_with), flatten(json.loads(json.dumps(config)))
-    for field in sorted(before):
-        if is_fixed(field) and before.get(field) != now.get(field):
-            raise InputError(
-                f'{field}: {now.get(field)!r}, but {workdir} was trained with '
-                f'{before.get(field)!r}; use that, or another --workdir'
-            )
+    differing = [
+        f'{field}: {now.get(field)!r}, but trained with {before[field]!r}'
+        for field in sorted(before)
+        if is_fixed(field) and before[field] != now.get(field)
+    ]
+    if differing:
+        raise InputError(
+            f'{"; ".join(differing)}; {workdir} keeps what it was trained with, which is read from '
+            'there without --config; use that, or another --workdir'
+        )
 
 
 def read_config(workdir: pathlib.Path) -> dict | None:
