@@ -62,13 +62,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_enough(train_data, fields.batch_size)
     run_steps = training_program(config, experiment, mesh)
     do_what_is_due = Periodic.create(config, experiment, mesh, test_data, workdir / 'samples')
-    processes.from_first(lambda: run_files.claim(workdir, config))
 
-    with run_files.open_checkpoints(config, workdir) as checkpoints, StopRequest() as stop:
+    with (
+        run_files.training(workdir, config, {'train': train_data, 'test': test_data}),
+        run_files.open_checkpoints(config, workdir) as checkpoints,
+        StopRequest() as stop,
+    ):
         state = start(config, experiment, checkpoints, mesh)
         step = int(state.step)
         print(f'{workdir}: step {step} of {fields.num_steps}', flush=True)
-        processes.on_first(run_files.keep_data, workdir, step, train_data, test_data)
         stream = dispatches(config, train_data, step, mesh)
         log = MetricsLog(workdir / 'logs' if processes.is_first() else None, step)
         with ProgressLog(log, step, fields.num_steps, fields.log_every) as progress:
@@ -210,7 +212,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     mesh = sharding.create_mesh(**config.mesh)
     sharding.check_divides(mesh, 'eval.batch_size', config.eval.batch_size)
     experiment = kinds.create(config, mesh)
-    measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
+    measures = [test_loss_measure(config, workdir, experiment, mesh)] if config.eval.loss else []
     measures += experiment.measures(workdir)
     found, problems = {}, []
     for wanted in steps(config, workdir):
@@ -250,7 +252,9 @@ def evaluate_one(
     return numbers + rates, problems
 
 
-def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
+def test_loss_measure(
+    config: ConfigDict, workdir: pathlib.Path, experiment: Experiment, mesh: Mesh
+) -> Measure:
     """The training objective on the whole test split."""
 
     def loss(params, key, batch):
@@ -259,7 +263,7 @@ def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) ->
     over_test_data = OverData(
         name='loss',
         function=sharding.jit(mesh, loss),
-        data=experiment.data('test'),
+        data=run_files.compared(workdir, 'test', experiment.data('test')),
         batch_size=config.eval.batch_size,
         seed=config.seed,
         mesh=mesh,
@@ -407,8 +411,10 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     processes.from_first(lambda: run_files.check(workdir))
     mesh = sharding.create_mesh(**config.mesh)
     state, what = exchange.read(path, kinds.create(config, mesh).init)
-    processes.from_first(lambda: run_files.claim_new(workdir, config))
-    with run_files.open_checkpoints(config, workdir) as checkpoints:
+    with (
+        run_files.importing(workdir, config),
+        run_files.open_checkpoints(config, workdir) as checkpoints,
+    ):
         checkpoints.save(sharding.put(state, sharding.by_size(mesh, state)))
     print(f'{workdir}: step {int(state.step)}, {what}')
 

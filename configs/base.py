@@ -142,7 +142,9 @@ def mesh() -> Fields:
 def data() -> Fields:
     """Images, and how they become arrays."""
     return {
-        'source': Field('cifar10', 'mnist5k, digits, npz:PATH, folder:PATH, or a name of TFDS'),
+        'source': Field(
+            'cifar10', 'mnist5k, digits, npz:PATH, folder:PATH, or a name of TFDS', free=True
+        ),
         'data_dir': Field(
             None, "where TFDS keeps its data; None: TFDS's own place", type=str, free=True
         ),

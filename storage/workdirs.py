@@ -62,30 +62,46 @@ def read_config(workdir: pathlib.Path) -> dict | None:
 # The data of a run
 
 
-def keep_data(workdir: pathlib.Path, step: int, found: dict[str, dict]) -> list[str]:
-    """Writes what identifies the data of a run, by split, to `data.json` when it begins; later, a
-    line for each split that is another one now.
+def keep_data(workdir: pathlib.Path, is_begun: bool, found: dict[str, dict]) -> str | None:
+    """Writes what identifies the data of a run, by split, to `data.json` when it begins.
 
-    Of a run without such a file, begun by an older version or imported, it is written now, which a
-    line says. Raises InputError if the file is damaged.
+    Of a run that is begun and lacks the file, as it is of an older version or was imported, it is
+    written now, and the line that says so is returned. Raises InputError if the file is damaged, or
+    if a run that is begun has other data now.
     """
     path = workdir / 'data.json'
-    is_unknown = step > 0 and not path.exists()
-    if step == 0 or is_unknown:
-        write_json(path, found)
-    if is_unknown:
-        return [
-            f'{workdir}: it has no data.json, so whether the data are those that training began '
-            'with is not known; from now on they are compared with those of today, of which a '
-            'folder holds out other images than older versions did'
-        ]
-    began_with = read_json(path)
-    return [
-        f'{workdir}: the {split} split has {now["examples"]:,} examples, and had '
-        f'{began_with[split]["examples"]:,} when training began; not all of them are the same'
-        for split, now in found.items()
-        if split in began_with and now != began_with[split]
-    ]
+    if is_begun and path.exists():
+        differing = [other_data(workdir, split, of_split) for split, of_split in found.items()]
+        if any(differing):
+            raise InputError(
+                f'{"; ".join(filter(None, differing))}; a run keeps its data, wherever they are; '
+                'to train on others, begin a new --workdir, with the parameters of this one by '
+                f'--config.training.init_from={workdir}'
+            )
+        return None
+    write_json(path, found)
+    if not is_begun:
+        return None
+    return (
+        f'{workdir}: it has no data.json, so whether the data are those that training began with '
+        'is not known; from now on they are compared with those of today, of which a folder holds '
+        'out other images than older versions did'
+    )
+
+
+def other_data(workdir: pathlib.Path, split: str, now: dict) -> str | None:
+    """What is said of a split that is not the one that training began with; None if it is, or if
+    that is not known. Raises InputError if `data.json` is damaged.
+
+    Only what both know of a split is compared: another version may know more.
+    """
+    path = workdir / 'data.json'
+    before = read_json(path).get(split) if path.exists() else None
+    if before is None or all(before[name] == now[name] for name in before.keys() & now.keys()):
+        return None
+    num, num_before = now['examples'], before['examples']
+    others = 'others than' if num == num_before else f'and had {num_before:,}'
+    return f'{workdir}: the {split} split has {num:,} examples, {others} when training began'
 
 
 def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:

@@ -78,29 +78,44 @@ def split(examples, fingerprint):
     return {'examples': examples, 'fingerprint': fingerprint}
 
 
-def test_other_data_than_those_that_a_run_began_with_are_told(tmp_path):
+def test_a_run_keeps_its_data(tmp_path):
     began_with = {'train': split(53, 'a'), 'test': split(7, 'b')}
-    assert workdirs.keep_data(tmp_path, 0, began_with) == []
-    assert workdirs.keep_data(tmp_path, 10, began_with) == []
-    (line,) = workdirs.keep_data(tmp_path, 10, {'train': split(54, 'c'), 'test': split(7, 'b')})
-    assert 'the train split has 54 examples, and had 53 when training began' in line
-    assert workdirs.keep_data(tmp_path, 20, {'test': split(7, 'd')})
+    assert workdirs.keep_data(tmp_path, False, began_with) is None
+    assert workdirs.keep_data(tmp_path, True, began_with) is None
+    more = {'train': split(54, 'c'), 'test': split(7, 'd')}
+    with pytest.raises(InputError) as refused:
+        workdirs.keep_data(tmp_path, True, more)
+    assert str(refused.value).startswith(
+        f'{tmp_path}: the train split has 54 examples, and had 53 when training began; '
+        f'{tmp_path}: the test split has 7 examples, others than when training began; a run keeps'
+    )
+    assert f'--config.training.init_from={tmp_path}' in str(refused.value)
+    assert workdirs.keep_data(tmp_path, True, began_with) is None
     # Before the first checkpoint it begins again.
-    assert workdirs.keep_data(tmp_path, 0, {'test': split(7, 'd')}) == []
-    assert workdirs.keep_data(tmp_path, 20, {'test': split(7, 'd')}) == []
+    assert workdirs.keep_data(tmp_path, False, more) is None
+    assert workdirs.keep_data(tmp_path, True, more) is None
+
+
+def test_what_another_version_does_not_know_of_data_is_no_difference(tmp_path):
+    before, now = split(53, 'a'), {**split(53, 'a'), 'classes': ['cats', 'dogs']}
+    for first, second in ((before, now), (now, before)):
+        workdirs.keep_data(tmp_path, False, {'train': first})
+        assert workdirs.other_data(tmp_path, 'train', second) is None
+    assert workdirs.other_data(tmp_path, 'validation', now) is None
+    assert workdirs.other_data(tmp_path, 'train', {**now, 'classes': ['dogs', 'cats']})
 
 
 def test_a_run_of_whose_data_nothing_is_known_is_told_so_once(tmp_path):
     """One of an older version, or one that was imported."""
     today = {'train': split(1, 'a')}
-    (line,) = workdirs.keep_data(tmp_path, 10, today)
-    assert 'no data.json' in line
-    assert workdirs.keep_data(tmp_path, 20, today) == []
-    assert workdirs.keep_data(tmp_path, 20, {'train': split(1, 'b')})
+    assert workdirs.other_data(tmp_path, 'train', today['train']) is None
+    assert 'no data.json' in workdirs.keep_data(tmp_path, True, today)
+    assert workdirs.keep_data(tmp_path, True, today) is None
+    assert workdirs.other_data(tmp_path, 'train', split(1, 'b'))
 
 
 @pytest.mark.parametrize('content', ['', '{"train": ', '[]'])
 def test_damaged_knowledge_of_data_is_named(content, tmp_path):
     (tmp_path / 'data.json').write_text(content)
     with pytest.raises(InputError, match=r'data.json is (cut short or )?damaged'):
-        workdirs.keep_data(tmp_path, 10, {'train': split(1, 'a')})
+        workdirs.keep_data(tmp_path, True, {'train': split(1, 'a')})
