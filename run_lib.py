@@ -24,8 +24,9 @@ from devices.preemption import StopRequest
 from evaluation import quantities
 from evaluation.batchwise import Checkpoint, Draws, Found, Measure, OverData
 from evaluation.quantities import LOWER
-from experiments import kinds, programs, run_files
+from experiments import initial, kinds, programs, run_files
 from experiments.experiment import Experiment, Shown
+from experiments.initial import Initial
 from experiments.periodic import Periodic
 from published import exchange
 from reports import logs, pictures, plots, report
@@ -62,13 +63,15 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_enough(train_data, fields.batch_size)
     run_steps = training_program(config, experiment, mesh)
     do_what_is_due = Periodic.create(config, experiment, mesh, test_data, workdir / 'samples')
+    is_begun = processes.from_first(lambda: run_files.is_begun(workdir))
+    beginning = None if is_begun else initial.load(config, experiment, mesh)
 
     with (
         run_files.training(workdir, config, {'train': train_data, 'test': test_data}),
         run_files.open_checkpoints(config, workdir) as checkpoints,
         StopRequest() as stop,
     ):
-        state = start(config, experiment, checkpoints, mesh)
+        state = start(config, experiment, checkpoints, mesh, beginning)
         step = int(state.step)
         print(f'{workdir}: step {step} of {fields.num_steps}', flush=True)
         stream = dispatches(config, train_data, step, mesh)
@@ -92,12 +95,20 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
 
 
 def start(
-    config: ConfigDict, experiment: Experiment, checkpoints: Checkpoints, mesh: Mesh
+    config: ConfigDict,
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    mesh: Mesh,
+    beginning: Initial | None,
 ) -> TrainState:
     """The newest state that is saved, or that before the first step."""
     if checkpoints.steps():
         return checkpoints.restore(programs.abstract_state(experiment, mesh))
-    return programs.first_state(experiment, mesh, config.seed)
+    state = programs.first_state(experiment, mesh, config.seed)
+    if beginning is None:
+        return state
+    print(f'{config.training.init_from}: parameters and averages of step {beginning.step}')
+    return state._replace(params=beginning.params, averages=beginning.averages)
 
 
 def training_program(

@@ -259,6 +259,12 @@ def run() -> Fields:
                 'keep_best': Field(
                     1, 'so many of the least loss of the test batch', Range(0, 10**6)
                 ),
+                'init_from': Field(
+                    None,
+                    'WORKDIR or WORKDIR:STEP of another run, or a published file: where a run that '
+                    'has no checkpoint yet has its parameters and their average from; None: random',
+                    type=str,
+                ),
                 'max_skipped': Field(
                     20,
                     'updates in a row without effect, as loss or gradient were not finite, that '
