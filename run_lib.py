@@ -1,6 +1,7 @@
 """Training, evaluation and sampling of any experiment: loops over steps, clocks and files.
 
-A workdir holds `config.json`, `data.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
+A workdir holds `config.json`, `data.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`,
+and `lock` while something is trained there.
 """
 
 import pathlib

@@ -35,7 +35,7 @@ def load(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Initial | No
     given = config.training.init_from
     if given is None:
         return None
-    path, step = _located(given)
+    path, step = processes.from_first(lambda: _located(given))
     if path.is_dir():
         return _of_workdir(path, step, programs.abstract_state(experiment, mesh))
     if step is not None or not path.is_file():
