@@ -9,7 +9,8 @@ seconds. At its end the file is removed. So a file that is there was
   tells one machine of the locks of another. It is watched: if nobody touches it, nobody is there.
   No two clocks are compared.
 
-What is left behind is taken over, and a line says so.
+What is left behind is taken over, and a line says so. Where there are no locks of the system at
+all, two processes that begin at the same instant may both have it.
 """
 
 import contextlib
@@ -37,9 +38,10 @@ class Lock:
         self._path = path
         self._file: TextIO | None = None
         self._released = threading.Event()
+        self._touching: threading.Thread | None = None
 
     def take(self) -> None:
-        """Has the lock from here on; raises InputError, which names its process, if another has it.
+        """Has the lock from here on; raises InputError, with its name, if another process has it.
 
         May take WATCH_SECONDS if it was left behind by another machine.
         """
@@ -59,13 +61,16 @@ class Lock:
             file.write(json.dumps(own) + '\n')
             file.flush()
         self._file = file
-        threading.Thread(target=self._touch, daemon=True).start()
+        self._released.clear()
+        self._touching = threading.Thread(target=self._touch, daemon=True)
+        self._touching.start()
 
     def release(self) -> None:
         """Removes the file, if the lock was taken."""
         if self._file is None:
             return
         self._released.set()
+        self._touching.join()
         with contextlib.suppress(OSError):
             if _is_at(self._file, self._path):
                 self._path.unlink()
@@ -122,7 +127,10 @@ def _holder(file: TextIO) -> dict:
 
 def _is_touched(path: pathlib.Path, left: dict) -> bool:
     """Whether some process touches the file within WATCH_SECONDS, or writes or removes it."""
-    print(f'{path}: of {_told(left)}; looking for {WATCH_SECONDS:g} s if it is alive', flush=True)
+    print(
+        f'{path}: {_told(left)} has it; waiting {WATCH_SECONDS:g} s for a sign that it is alive',
+        flush=True,
+    )
     before, never = _state(path), threading.Event()
     for _ in range(round(WATCH_SECONDS / LOOK_SECONDS)):
         never.wait(LOOK_SECONDS)
