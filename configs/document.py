@@ -44,7 +44,8 @@ config says:
   learned. A sampler or a likelihood with another SDE would take its output for something else.
 * `data`, but for its place: the size, range and split of images. Where the images are may change,
   as `data.source` and `data.data_dir` say, and so may the machine. Training compares the images
-  themselves, by their number and their fingerprint, and refuses others ([data.md](data.md)).
+  themselves, by their number and their fingerprint, and refuses others in another place
+  ([data.md](data.md)).
 * `optim`, `seed`, `training.batch_size` and `training.steps_per_dispatch`: a run that was stopped
   goes on to the same bits as one that was not, whatever happened between.
 

@@ -48,8 +48,9 @@ def training(
 ) -> Iterator[None]:
     """Within it a workdir is that of a training by this config, on data with these splits.
 
-    Raises InputError if another process writes there, or if a run with other fields that are fixed,
-    or with other data, is there.
+    A line says if the data are not those that training began with: images were mended, removed or
+    added. Raises InputError if another process writes there, if a run with other fields that are
+    fixed is there, or if data that are elsewhere now are not the same.
     """
     with _locked(workdir):
         processes.from_first(lambda: _claim_with_data(workdir, config, data))
@@ -81,10 +82,15 @@ def _claim_with_data(workdir: pathlib.Path, config: ConfigDict, data: dict[str, 
     if (workdir / 'config.json').exists():
         check_same_run(workdir, config)
     found = {split: _identified(of_split) for split, of_split in data.items()}
-    line = workdirs.keep_data(workdir, is_begun(workdir), found)
-    if line:
+    has_moved = _place_of_data(config.to_dict()) != _place_of_data(workdirs.read_config(workdir))
+    for line in workdirs.keep_data(workdir, is_begun(workdir), has_moved, found):
         print(line, flush=True)
     claim(workdir, config)
+
+
+def _place_of_data(config: dict | None) -> list[str | None]:
+    data = (config or {}).get('data', {})
+    return [data.get(field) for field in ('source', 'data_dir')]
 
 
 def _claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
@@ -105,7 +111,7 @@ def compared(workdir: pathlib.Path, split: str, data: Examples) -> Examples:
     """The examples of a split, after a line if they are not those that training began with."""
     line = processes.from_first(lambda: workdirs.other_data(workdir, split, _identified(data)))
     if line:
-        processes.tell_once(f'{line}; what is measured on them is of the data of today')
+        processes.tell_once(f'{line}, and what is measured is of those of today')
     return data
 
 

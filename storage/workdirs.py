@@ -62,31 +62,35 @@ def read_config(workdir: pathlib.Path) -> dict | None:
 # The data of a run
 
 
-def keep_data(workdir: pathlib.Path, is_begun: bool, found: dict[str, dict]) -> str | None:
-    """Writes what identifies the data of a run, by split, to `data.json` when it begins.
+def keep_data(
+    workdir: pathlib.Path, is_begun: bool, has_moved: bool, found: dict[str, dict]
+) -> list[str]:
+    """Writes what identifies the data of a run, by split, to `data.json` when it begins; later, a
+    line for each split that is another one now.
 
     Of a run that is begun and lacks the file, as it is of an older version or was imported, it is
-    written now, and the line that says so is returned. Raises InputError if the file is damaged, or
-    if a run that is begun has other data now.
+    written now, which a line says. Raises InputError if the file is damaged, or if data that are
+    elsewhere now, which `has_moved` says, are others.
     """
     path = workdir / 'data.json'
     if is_begun and path.exists():
-        differing = [other_data(workdir, split, of_split) for split, of_split in found.items()]
-        if any(differing):
+        compared = (other_data(workdir, split, of_split) for split, of_split in found.items())
+        differing = [line for line in compared if line]
+        if differing and has_moved:
             raise InputError(
-                f'{"; ".join(filter(None, differing))}; a run keeps its data, wherever they are; '
-                'to train on others, begin a new --workdir, with the parameters of this one by '
+                f'{"; ".join(differing)}; data may move, but a run keeps them; to train on others, '
+                'begin a new --workdir, with the parameters of this one by '
                 f'--config.training.init_from={workdir}'
             )
-        return None
+        return differing
     write_json(path, found)
     if not is_begun:
-        return None
-    return (
+        return []
+    return [
         f'{workdir}: it has no data.json, so whether the data are those that training began with '
         'is not known; from now on they are compared with those of today, of which a folder holds '
         'out other images than older versions did'
-    )
+    ]
 
 
 def other_data(workdir: pathlib.Path, split: str, now: dict) -> str | None:
@@ -99,9 +103,10 @@ def other_data(workdir: pathlib.Path, split: str, now: dict) -> str | None:
     before = read_json(path).get(split) if path.exists() else None
     if before is None or all(before[name] == now[name] for name in before.keys() & now.keys()):
         return None
-    num, num_before = now['examples'], before['examples']
-    others = 'others than' if num == num_before else f'and had {num_before:,}'
-    return f'{workdir}: the {split} split has {num:,} examples, {others} when training began'
+    return (
+        f'{workdir}: the {split} split has {now["examples"]:,} examples, and had '
+        f'{before["examples"]:,} when training began; not all of them are the same'
+    )
 
 
 def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:

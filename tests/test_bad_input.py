@@ -89,7 +89,8 @@ def write_workdirs(path):
     random_run.create(path / 'run', config, 20)
     random_run.create(path / 'unsaved', config)
     random_run.create(path / 'other_data', config, 20)
-    workdirs.keep_data(path / 'other_data', False, {'train': {'examples': 3, 'fingerprint': ''}})
+    before = {'train': {'examples': 3, 'fingerprint': ''}}
+    workdirs.keep_data(path / 'other_data', False, False, before)
     random_run.create(path / 'classifier', tiny_classifier.get_config(), 20)
     random_run.create(path / 'other_network', wider, 20)
     shutil.copy(path / 'run' / 'config.json', path / 'other_network' / 'config.json')

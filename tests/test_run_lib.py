@@ -118,7 +118,7 @@ def test_images_that_take_the_place_of_others_are_measured_anew(tmp_path):
 
 
 @pytest.mark.slow
-def test_data_may_move_and_others_are_refused_to_a_run_and_told_by_an_evaluation(tmp_path, capsys):
+def test_data_may_move_but_not_become_others_unless_to_be_measured(tmp_path, capsys):
     config = loss_only()
     config.data.source = write_images(tmp_path / 'photos', 0)
     config.training.update({'num_steps': 4, 'sample_every': 0, 'checkpoint_every': 4})
@@ -138,7 +138,21 @@ def test_data_may_move_and_others_are_refused_to_a_run_and_told_by_an_evaluation
     run_lib.evaluate(config, tmp_path / 'run')
     said = capsys.readouterr().out
     assert said.count('test split has') == 1
-    assert 'when training began; what is measured on them is of the data of today' in said
+    assert 'not all of them are the same, and what is measured is of those of today' in said
+
+
+@pytest.mark.slow
+def test_a_resumed_run_says_that_its_data_are_others(tmp_path, capsys):
+    config = loss_only()
+    config.data.source = write_images(tmp_path / 'photos', 0)
+    config.training.update({'num_steps': 4, 'sample_every': 0, 'checkpoint_every': 4})
+    run_lib.train(config, tmp_path / 'run')
+    write_images(tmp_path / 'photos', 0, num=40)
+    config.training.num_steps = 8
+    run_lib.train(config, tmp_path / 'run')
+    said = capsys.readouterr().out
+    assert 'the train split has' in said
+    assert 'when training began; not all of them are the same' in said
 
 
 @pytest.mark.slow

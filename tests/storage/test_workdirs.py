@@ -78,28 +78,39 @@ def split(examples, fingerprint):
     return {'examples': examples, 'fingerprint': fingerprint}
 
 
-def test_a_run_keeps_its_data(tmp_path):
+def test_other_data_in_the_same_place_are_told(tmp_path):
     began_with = {'train': split(53, 'a'), 'test': split(7, 'b')}
-    assert workdirs.keep_data(tmp_path, False, began_with) is None
-    assert workdirs.keep_data(tmp_path, True, began_with) is None
-    more = {'train': split(54, 'c'), 'test': split(7, 'd')}
-    with pytest.raises(InputError) as refused:
-        workdirs.keep_data(tmp_path, True, more)
-    assert str(refused.value).startswith(
-        f'{tmp_path}: the train split has 54 examples, and had 53 when training began; '
-        f'{tmp_path}: the test split has 7 examples, others than when training began; a run keeps'
+    assert workdirs.keep_data(tmp_path, False, False, began_with) == []
+    assert workdirs.keep_data(tmp_path, True, False, began_with) == []
+    more = {'train': split(54, 'c'), 'test': split(7, 'b')}
+    (line,) = workdirs.keep_data(tmp_path, True, False, more)
+    assert line == (
+        f'{tmp_path}: the train split has 54 examples, and had 53 when training began; not all of '
+        'them are the same'
     )
-    assert f'--config.training.init_from={tmp_path}' in str(refused.value)
-    assert workdirs.keep_data(tmp_path, True, began_with) is None
+    assert workdirs.keep_data(tmp_path, True, False, {'test': split(7, 'd')})
     # Before the first checkpoint it begins again.
-    assert workdirs.keep_data(tmp_path, False, more) is None
-    assert workdirs.keep_data(tmp_path, True, more) is None
+    assert workdirs.keep_data(tmp_path, False, False, {'test': split(7, 'd')}) == []
+    assert workdirs.keep_data(tmp_path, True, False, {'test': split(7, 'd')}) == []
+
+
+def test_data_that_have_moved_have_to_be_the_same(tmp_path):
+    began_with = {'train': split(53, 'a'), 'test': split(7, 'b')}
+    assert workdirs.keep_data(tmp_path, False, True, began_with) == []
+    assert workdirs.keep_data(tmp_path, True, True, began_with) == []
+    others = {'train': split(54, 'c'), 'test': split(7, 'd')}
+    with pytest.raises(InputError) as refused:
+        workdirs.keep_data(tmp_path, True, True, others)
+    for num, before in ((54, 53), (7, 7)):
+        assert f'split has {num} examples, and had {before} when training' in str(refused.value)
+    assert f'--config.training.init_from={tmp_path}' in str(refused.value)
+    assert workdirs.keep_data(tmp_path, True, True, began_with) == []
 
 
 def test_what_another_version_does_not_know_of_data_is_no_difference(tmp_path):
     before, now = split(53, 'a'), {**split(53, 'a'), 'classes': ['cats', 'dogs']}
     for first, second in ((before, now), (now, before)):
-        workdirs.keep_data(tmp_path, False, {'train': first})
+        workdirs.keep_data(tmp_path, False, False, {'train': first})
         assert workdirs.other_data(tmp_path, 'train', second) is None
     assert workdirs.other_data(tmp_path, 'validation', now) is None
     assert workdirs.other_data(tmp_path, 'train', {**now, 'classes': ['dogs', 'cats']})
@@ -109,8 +120,9 @@ def test_a_run_of_whose_data_nothing_is_known_is_told_so_once(tmp_path):
     """One of an older version, or one that was imported."""
     today = {'train': split(1, 'a')}
     assert workdirs.other_data(tmp_path, 'train', today['train']) is None
-    assert 'no data.json' in workdirs.keep_data(tmp_path, True, today)
-    assert workdirs.keep_data(tmp_path, True, today) is None
+    (line,) = workdirs.keep_data(tmp_path, True, True, today)
+    assert 'no data.json' in line
+    assert workdirs.keep_data(tmp_path, True, True, today) == []
     assert workdirs.other_data(tmp_path, 'train', split(1, 'b'))
 
 
@@ -118,4 +130,4 @@ def test_a_run_of_whose_data_nothing_is_known_is_told_so_once(tmp_path):
 def test_damaged_knowledge_of_data_is_named(content, tmp_path):
     (tmp_path / 'data.json').write_text(content)
     with pytest.raises(InputError, match=r'data.json is (cut short or )?damaged'):
-        workdirs.keep_data(tmp_path, True, {'train': split(1, 'a')})
+        workdirs.keep_data(tmp_path, True, False, {'train': split(1, 'a')})
