@@ -2,8 +2,11 @@
 compiles ahead of time.
 
 python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=train
+
+A workdir knows its config: without --config it is read from there.
 """
 
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,7 +22,7 @@ from ml_collections import ConfigDict, config_flags
 import run_lib
 from analysis import compile_ahead
 from choices import InputError, RunError
-from configs import paths
+from configs import paths, recorded
 from devices import preemption, processes, program_cache
 from experiments import validation
 from storage import files
@@ -78,7 +81,41 @@ class OrNone(flags.ArgumentParser):
 
 config_flags.register_flag_parser_for_type(int, OrNone(flags.IntegerParser()))
 config_flags.register_flag_parser_for_type(float, OrNone(flags.FloatParser()))
-CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run; --config.a.b=VALUE sets b.')
+
+
+class ConfigParser(flags.ArgumentParser):
+    """What --config takes: a config file, or the config.json of a workdir."""
+
+    def __init__(self, of_file: flags.ArgumentParser):
+        self._of_file = of_file
+
+    def parse(self, path: str) -> ConfigDict:
+        """The config; raises flags.Error for a config.json that cannot be read."""
+        if not is_recorded(path):
+            return self._of_file.parse(path)
+        try:
+            config = recorded.read(files.user_path(path, '--config'))
+        except InputError as error:
+            raise flags.Error(f'--config: {error}') from error
+        return config.lock()
+
+    def flag_type(self) -> str:
+        """What help says of it."""
+        return self._of_file.flag_type()
+
+
+def is_recorded(path: str) -> bool:
+    """Whether a config is one that a workdir has recorded, and not a config file."""
+    return path.endswith('.json')
+
+
+CONFIG = config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'What to run, a config file or the config.json of a workdir; none: that of --workdir. '
+    '--config.a.b=VALUE sets b.',
+)
+flags.FLAGS['config'].parser = ConfigParser(flags.FLAGS['config'].parser)
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 TASK = flags.DEFINE_string(
     'task', None, 'What --mode=sample conditions on: class, inpaint, ...; sets config.task.name.'
@@ -107,12 +144,12 @@ COORDINATOR = flags.DEFINE_string(
 )
 NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'How many processes there are.')
 PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, from 0 on.')
-flags.mark_flags_as_required(['config'])
 
 
 def parse(argv: list[str]) -> list[str]:
     """Reads the flags; what cannot be read ends the program in one line."""
     try:
+        argv = with_config(argv)
         rest = flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
         # From ml_collections, with the name of a field and a guess; within a section the one error
@@ -121,12 +158,43 @@ def parse(argv: list[str]) -> list[str]:
         name, *guess = str(lookup.args[0]).splitlines()
         flag = next((flag for flag in argv if name.strip("'") in flag), '--config')
         refuse(f'{flag}: there is no field {name}. {" ".join(guess)}')
-    except (flags.Error, IndexError, TypeError, ValueError) as error:
+    except InputError as error:
         refuse(error)
+    except (flags.Error, IndexError, TypeError, ValueError) as error:
+        refuse(error if names_config(argv) else WITHOUT_CONFIG)
+    if CONFIG.value is None:
+        refuse(WITHOUT_CONFIG)
     if not isinstance(CONFIG.value, ConfigDict):
-        path = config_flags.get_config_filename(flags.FLAGS['config'])
+        path = config_path()
         refuse(f'--config: cannot load {path}{paths.hint(path)}')
     return rest
+
+
+def with_config(argv: list[str]) -> list[str]:
+    """A command line, with the config of its workdir if it names a workdir and no config.
+
+    Raises InputError for a workdir that has none.
+    """
+    first = flags.FlagValues()
+    first.set_gnu_getopt()
+    workdir = flags.DEFINE_string('workdir', None, 'As below.', flag_values=first)
+    first(argv, known_only=True)
+    if names_config(argv) or workdir.value is None:
+        return argv
+    path = files.user_path(workdir.value, '--workdir') / 'config.json'
+    if not path.exists():
+        raise InputError(f'--config: none given, and {workdir.value} has no config.json to take')
+    return [argv[0], f'--config={path}', *argv[1:]]
+
+
+def names_config(argv: list[str]) -> bool:
+    """Whether a command line has --config, and not only fields of it."""
+    return any(re.match(r'--?config(=|$)', flag) for flag in argv)
+
+
+WITHOUT_CONFIG = (
+    '--config: none given; a config file needed, or the --workdir of a run, which has one'
+)
 
 
 def main(argv: list[str]) -> None:
@@ -144,7 +212,7 @@ def main(argv: list[str]) -> None:
     with processes.failing_together(), preemption.ending_at_once(mode.kept):
         try:
             validation.read_none(config, overridden())
-            validation.check(config, overridden())
+            validation.check(config, overridden(), is_recorded(config_path()))
             joined = processes.join(
                 *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
                 stop_together=mode.run is run_lib.train,
@@ -173,6 +241,11 @@ def arguments(mode: Mode) -> list[object]:
     except InputError as error:
         refuse(error)
     return [*paths, *(OF_MODES[name].value for name in mode.takes)]
+
+
+def config_path() -> str:
+    """What --config is."""
+    return config_flags.get_config_filename(flags.FLAGS['config'])
 
 
 def overridden() -> set[str]:

@@ -1,6 +1,7 @@
 """Training, evaluation and sampling of any experiment: loops over steps, clocks and files.
 
-A workdir holds `config.json`, `data.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`.
+A workdir holds `config.json`, `data.json`, `checkpoints/`, `logs/`, `samples/` and `eval/<step>/`,
+and `lock` while something is trained there.
 """
 
 import itertools
@@ -26,8 +27,9 @@ from devices.preemption import StopRequest
 from evaluation import quantities
 from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import LOWER
-from experiments import images_by_seed, kinds, programs, run_files
+from experiments import images_by_seed, initial, kinds, programs, run_files
 from experiments.experiment import Drawing, Experiment, Shown
+from experiments.initial import Initial
 from experiments.periodic import Periodic
 from published import exchange
 from reports import logs, pictures, plots, report
@@ -73,13 +75,16 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_enough(train_data, fields.batch_size)
     programs.abstract_state(experiment, mesh)  # What no network can be is refused here.
     do_what_is_due = Periodic.create(config, experiment, mesh, test_data, workdir)
-    processes.from_first(lambda: run_files.claim(workdir, config))
+    is_begun = processes.from_first(lambda: run_files.is_begun(workdir))
+    beginning = None if is_begun else initial.load(config, experiment, mesh)
 
-    with run_files.open_checkpoints(config, workdir) as checkpoints:
-        state = start(config, experiment, checkpoints, mesh)
+    with (
+        run_files.training(workdir, config, {'train': train_data, 'test': test_data}),
+        run_files.open_checkpoints(config, workdir) as checkpoints,
+    ):
+        state = start(config, experiment, checkpoints, mesh, beginning)
         step = int(state.step)
         print(f'{workdir}: {where(step, fields.num_steps)}', flush=True)
-        processes.on_first(run_files.keep_data, workdir, step, train_data, test_data)
         stream = dispatches(config, train_data, step, mesh)
         if step < fields.num_steps:
             # Not within StopRequest: a signal need not wait for this, since nothing is lost yet.
@@ -119,13 +124,21 @@ def where(step: int, num_steps: int) -> str:
 
 
 def start(
-    config: ConfigDict, experiment: Experiment, checkpoints: Checkpoints, mesh: Mesh
+    config: ConfigDict,
+    experiment: Experiment,
+    checkpoints: Checkpoints,
+    mesh: Mesh,
+    beginning: Initial | None,
 ) -> TrainState:
     """The newest state that is saved, or that before the first step."""
     with processes.saying('making the state to begin with'):
         if checkpoints.steps():
             return checkpoints.restore(programs.abstract_state(experiment, mesh))
-        return programs.first_state(experiment, mesh, config.seed)
+        state = programs.first_state(experiment, mesh, config.seed)
+    if beginning is None:
+        return state
+    print(f'{config.training.init_from}: parameters and averages of step {beginning.step}')
+    return state._replace(params=beginning.params, averages=beginning.averages)
 
 
 def training_program(
@@ -241,7 +254,9 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     sharding.check_divides(mesh, 'eval.batch_size', config.eval.batch_size)
     experiment = kinds.create(config, mesh)
     with processes.saying('reading the data'):
-        measures = [test_loss_measure(config, experiment, mesh)] if config.eval.loss else []
+        measures = []
+        if config.eval.loss:
+            measures.append(test_loss_measure(config, workdir, experiment, mesh))
         measures += experiment.measures(workdir)
     found, problems = {}, []
     for wanted in steps(config, workdir):
@@ -282,7 +297,9 @@ def evaluate_one(
     return numbers + rates, problems
 
 
-def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> Measure:
+def test_loss_measure(
+    config: ConfigDict, workdir: pathlib.Path, experiment: Experiment, mesh: Mesh
+) -> Measure:
     """The training objective on the whole test split."""
 
     def loss(params, key, batch):
@@ -291,7 +308,7 @@ def test_loss_measure(config: ConfigDict, experiment: Experiment, mesh: Mesh) ->
     over_test_data = OverData(
         name='loss',
         function=sharding.jit(mesh, loss),
-        data=experiment.data('test'),
+        data=run_files.compared(workdir, 'test', experiment.data('test')),
         batch_size=config.eval.batch_size,
         seed=config.seed,
         mesh=mesh,
@@ -458,9 +475,9 @@ def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     values = workdirs.flatten(config.to_dict())
     with processes.saying(f'reading {path}'):
         state, what = exchange.read(path, kinds.create(config, mesh).init, values)
-    processes.from_first(lambda: run_files.claim_new(workdir, config))
     with (
         processes.saying('saving the checkpoint'),
+        run_files.importing(workdir, config),
         run_files.open_checkpoints(config, workdir) as checkpoints,
     ):
         checkpoints.save(sharding.put(state, sharding.by_size(mesh, state)))

@@ -153,6 +153,7 @@ def data() -> Fields:
             'cifar10',
             'cifar10, cifar100, mnist5k, digits, folder:PATH, zip:PATH, tar:PATH, npz:PATH, '
             'cifar10:PATH, or a name of TFDS; docs/data.md',
+            free=True,
         ),
         'data_dir': Field(
             None,
@@ -273,6 +274,12 @@ def run() -> Fields:
                 ),
                 'keep_best': Field(
                     1, 'so many of the least loss of the test batch', Range(0, 10**6)
+                ),
+                'init_from': Field(
+                    None,
+                    'WORKDIR or WORKDIR:STEP of another run, or a published file: where a run that '
+                    'has no checkpoint yet has its parameters and their average from; None: random',
+                    type=str,
                 ),
                 'max_skipped': Field(
                     20,
@@ -726,3 +733,15 @@ def completed(values: Values) -> Values:
     if name is None and fields.networks(declared(None)):
         raise InputError('model.name: missing, and the other fields depend on it')
     return fields.completed({'experiment': known, **values}, declared(name))
+
+
+def recorded(values: Values) -> ConfigDict:
+    """The content of a config.json, of this version or of an older one, as the config that it was
+    written from: the command line can set its fields as it can those of a config file.
+
+    Raises InputError as `completed` does, and TypeError for a value of another type than declared.
+    """
+    found = completed(values)
+    config = fields.config(EXPERIMENTS[found['experiment']](found.get('model', {}).get('name')))
+    config.update(found)
+    return config

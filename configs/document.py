@@ -31,6 +31,26 @@ A config file sets fields, and so does the command line: `--config.optim.lr=1e-3
   before they are needed: a later command can make that choice.
 * **May change:** whether a later command on the same workdir may have another value. All other
   fields stay what they were when the run began.
+
+## What may change, and why the rest may not
+
+A workdir is one run. What may change is how long it trains, what is logged and kept, on which
+devices, where its data are, and all that later commands draw and measure. What may not change is
+what its checkpoints are made by, because then nothing that is in the workdir would be what its
+config says:
+
+* `model` and `experiment`: a checkpoint has the arrays of one network.
+* `sde`, `training.objective`, `training.weighting`, times and labels: they say what the network has
+  learned. A sampler or a likelihood with another SDE would take its output for something else.
+* `data`, but for its place: the size, range and split of images. Where the images are may change,
+  as `data.source` and `data.data_dir` say, and so may the machine. Training compares the images
+  themselves, by their number and their fingerprint, and refuses others in another place
+  ([data.md](data.md)).
+* `optim`, `seed`, `training.batch_size` and `training.steps_per_dispatch`: a run that was stopped
+  goes on to the same bits as one that was not, whatever happened between.
+
+Without `--config` a command takes all of them from the workdir. For other values there is a new
+workdir, which may begin with the parameters of the old one: `training.init_from`.
 """
 
 HEADER = """| field | default | allowed | exists for | may change | meaning |

@@ -14,7 +14,7 @@ from choices import fields_of
 from devices import sharding
 from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import HIGHER, LOWER, Quantity
-from experiments import classifier
+from experiments import classifier, run_files
 from experiments.experiment import Batch, Program
 from experiments.image_experiment import ImageExperiment
 from guidance import classification
@@ -60,7 +60,7 @@ class Classification(ImageExperiment):
         over_test_images = OverData(
             name='accuracy',
             function=sharding.jit(self._mesh, of_batch),
-            data=self.data('test'),
+            data=run_files.compared(workdir, 'test', self.data('test')),
             batch_size=self._config.eval.batch_size,
             seed=self._config.seed,
             mesh=self._mesh,

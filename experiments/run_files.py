@@ -1,7 +1,9 @@
 """The files of a run: whether its workdir can be used, its config, its data and its checkpoints."""
 
+import contextlib
 import dataclasses
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from jax.sharding import Mesh
@@ -16,7 +18,7 @@ from devices import processes
 from experiments import programs
 from experiments.experiment import Experiment
 from reports import report
-from storage import files, workdirs
+from storage import files, locks, workdirs
 from storage.checkpoints import Checkpoints, Policy
 from training import TrainState
 
@@ -33,21 +35,88 @@ def check(workdir: pathlib.Path) -> None:
 DIRECTORIES = ('checkpoints', 'logs', 'samples', 'eval')  # of a workdir
 
 
+def is_begun(workdir: pathlib.Path) -> bool:
+    """Whether a run has saved a checkpoint."""
+    # An import that a full disk has ended leaves the directory.
+    return any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('*'))
+
+
+# Who writes to a workdir
+
+
+@contextlib.contextmanager
+def training(
+    workdir: pathlib.Path, config: ConfigDict, data: dict[str, Examples]
+) -> Iterator[None]:
+    """Within it a workdir is that of a training by this config, on data with these splits.
+
+    A line says if the data are not those that training began with: images were mended, removed or
+    added. Raises InputError if another process writes there, if a run with other fields that are
+    fixed is there, or if data that are elsewhere now are not the same.
+    """
+    with _locked(workdir):
+        processes.from_first(lambda: _claim_with_data(workdir, config, data))
+        yield
+
+
+@contextlib.contextmanager
+def importing(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
+    """Within it a workdir is that of an import with this config.
+
+    Raises InputError if another process writes there, or if there are checkpoints.
+    """
+    with _locked(workdir):
+        processes.from_first(lambda: _claim_new(workdir, config))
+        yield
+
+
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[None]:
+    lock = locks.Lock(workdir / 'lock')
+    processes.from_first(lock.take)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _claim_with_data(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Examples]) -> None:
+    if (workdir / 'config.json').exists():
+        check_same_run(workdir, config)
+    found = {split: _identified(of_split) for split, of_split in data.items()}
+    has_moved = _place_of_data(config.to_dict()) != _place_of_data(workdirs.read_config(workdir))
+    known = getattr(data['train'], 'classes', None)
+    kept = dataclasses.asdict(known) if known else None
+    for line in workdirs.keep_data(workdir, is_begun(workdir), has_moved, found, kept):
+        print(line, flush=True)
+    claim(workdir, config)
+
+
+def _place_of_data(config: dict | None) -> list[str | None]:
+    data = (config or {}).get('data', {})
+    return [data.get(field) for field in ('source', 'data_dir')]
+
+
+def _claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
+    if is_begun(workdir):
+        raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
+    claim(workdir, config)
+
+
 def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     """Writes the config to a workdir; InputError if another run has it."""
     workdirs.claim(workdir, config.to_dict(), base.is_fixed(config.experiment))
 
 
-def keep_data(workdir: pathlib.Path, step: int, train_data: Examples, test_data: Examples) -> None:
-    """Keeps what identifies the data when training begins, and the classes that are trained with;
-    says later if the data are others.
-    """
-    data = {'train': train_data, 'test': test_data}
-    found = {split: _identified(of_split) for split, of_split in data.items()}
-    known = getattr(train_data, 'classes', None)
-    kept = dataclasses.asdict(known) if known else None
-    for line in workdirs.keep_data(workdir, step, found, kept):
-        print(line, flush=True)
+# What a workdir has
+
+
+def compared(workdir: pathlib.Path, split: str, data: Examples) -> Examples:
+    """The examples of a split, after a line if they are not those that training began with."""
+    line = processes.from_first(lambda: workdirs.other_data(workdir, split, _identified(data)))
+    if line:
+        processes.tell_once(f'{line}, and what is measured is of those of today')
+    return data
 
 
 def kept_classes(workdir: pathlib.Path) -> Classes:
@@ -57,14 +126,6 @@ def kept_classes(workdir: pathlib.Path) -> Classes:
 
 def _identified(data: Examples) -> dict[str, Any]:
     return {'examples': len(data), 'fingerprint': identity.fingerprint(data)}
-
-
-def claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Claims a workdir; InputError if it has checkpoints."""
-    # An import that a full disk has ended leaves the directory.
-    if any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('*')):
-        raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
-    claim(workdir, config)
 
 
 def check_same_run(workdir: pathlib.Path, config: ConfigDict) -> None:

@@ -21,7 +21,7 @@ from evaluation.bits_per_dim import BitsPerDim, Estimator
 from evaluation.extractors import Network
 from evaluation.quality import Quality
 from evaluation.quantities import HIGHER, LOWER, Quantity
-from experiments import exhibits, image_drawing, programs, trained
+from experiments import exhibits, image_drawing, programs, run_files, trained
 from experiments.experiment import Program
 from experiments.reading import check_time
 from experiments.score_model import ScoreModel
@@ -38,16 +38,20 @@ def create(
 ) -> list[Measure]:
     """What config.eval asks for; InputError if that does not go together."""
     fields, measures = config.eval, []
+
+    def load_compared(split):
+        return run_files.compared(workdir, split, load(split))
+
     sharding.check_divides(mesh, 'sampling.batch_size', config.sampling.batch_size)
     if fields.bpd:
-        measures.append(bits_per_dim_measure(config, model, load('test'), mesh))
-    judge = create_quality(config, model, load, workdir, mesh) if fields.quality else None
+        measures.append(bits_per_dim_measure(config, model, load_compared('test'), mesh))
+    judge = create_quality(config, model, load_compared, workdir, mesh) if fields.quality else None
     for method in fields.samplers:
         measures.append(sampler_measure(config, model, method, judge, mesh))
     if judge:
         measures.append(lambda _: Found(judge.floor(num_samples(config))))
     if fields.exhibits:
-        measures.append(exhibits_measure(config, model, load, mesh))
+        measures.append(exhibits_measure(config, model, load_compared, mesh))
     return measures
 
 

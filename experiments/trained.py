@@ -4,7 +4,6 @@ import pathlib
 
 import jax
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
 from choices import InputError
 from configs import base
@@ -36,7 +35,7 @@ def load(
             f'{field}: {workdir} has no config.json; train a classifier there first, as '
             'configs/ve/mnist_classifier.py says'
         )
-    config = ConfigDict(base.completed(values))
+    config = base.recorded(values)
     if config.experiment != 'classifier':
         raise InputError(f'{field}: {workdir} has a {config.experiment!r}, no classifier')
     # Copied to all devices, so that every process has it whole.

@@ -6,7 +6,8 @@ refused where the choice is another one:
 * what the command line says, because nothing would come of it;
 * what a config file says of a field that is fixed for a run, because a run has one choice. Files
   may say what samplers and tasks need that are not chosen yet: later commands choose among them.
-  And where the command line has made the choice, the file spoke of another one.
+  And where the command line has made the choice, the file spoke of another one. So it may have
+  been when a run began, whose config a workdir has recorded.
 
 What fields have to do with each other else is found by what is made of them: experiment.py,
 samplers.py, bits_per_dim.py, conditioning.py, quality.py. docs/bad_input.md has all of it.
@@ -26,11 +27,12 @@ from storage import workdirs
 FINITE = Range(float('-inf'))
 
 
-def check(config: ConfigDict, overridden: Collection[str] = ()) -> None:
+def check(config: ConfigDict, overridden: Collection[str] = (), is_recorded: bool = False) -> None:
     """Raises InputError for the first field that is not declared, that is missing, whose value has
     another type or is not allowed, or that does not exist for what is chosen.
 
-    `overridden` are the dotted names of the fields that the command line sets.
+    `overridden` are the dotted names of the fields that the command line sets. `is_recorded` says
+    that a workdir has the config.
     """
     given = workdirs.flatten(config.to_dict())
     declared = declarations(given)
@@ -43,7 +45,7 @@ def check(config: ConfigDict, overridden: Collection[str] = ()) -> None:
         check_value(field, given[field], declared[field])
     for field in declared:
         if not fields.exists(field, declared, given) and _is_meant(
-            field, given[field], declared[field], overridden
+            field, given[field], declared[field], overridden, is_recorded
         ):
             raise InputError(f'{field}: {_of_others(field, declared, given)}')
 
@@ -129,11 +131,13 @@ def _elsewhere(field: str, given: Mapping[str, Any], declared: Mapping[str, Fiel
     return similar(field, declared)
 
 
-def _is_meant(field: str, value: Any, declared: Field, overridden: Collection[str]) -> bool:
+def _is_meant(
+    field: str, value: Any, declared: Field, overridden: Collection[str], is_recorded: bool
+) -> bool:
     """Whether a field that does not exist for what is chosen is one that somebody counts on; see
     the module's docstring."""
-    if field in overridden:
-        return True
+    if field in overridden or is_recorded:
+        return field in overridden
     is_default = (tuple(value) if isinstance(value, list) else value) == declared.default
     return not (is_default or declared.free or set(declared.of) & set(overridden))
 

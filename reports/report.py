@@ -266,7 +266,7 @@ def likelihood(directory: pathlib.Path, newest: list[Quantity]) -> str:
 def conditional(workdir: pathlib.Path) -> str:
     """The newest grid of every task."""
     newest = {}
-    for path in sorted((workdir / 'samples').glob('*_*.png')):
+    for path in sorted((workdir / 'samples').glob('[!.]*_*.png')):
         newest[path.stem.partition('_')[2]] = path
     known = classes.kept(workdirs.read_classes(workdir) or {})
     shown = [

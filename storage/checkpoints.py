@@ -145,9 +145,11 @@ class Checkpoints:
 
     # Restoring
 
-    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+    def restore(
+        self, like: TrainState, step: int | None = None, field: str = 'eval.checkpoint'
+    ) -> TrainState:
         """The state at `step` (None: the newest that is whole), with shapes and shardings of
-        `like`, which may be abstract.
+        `like`, which may be abstract; `field` is where a user has named the step.
 
         Newer ones that are damaged are reported. If saving may change them they are renamed, since
         their steps will be saved again.
@@ -157,7 +159,7 @@ class Checkpoints:
         if not known:
             raise InputError(f'workdir: no checkpoint in {self._manager.directory}')
         if step is not None:
-            return self._restore_chosen(like, step, known)
+            return self._restore_chosen(like, step, known, field)
         damaged = []
         for candidate in reversed(known):
             try:
@@ -169,13 +171,13 @@ class Checkpoints:
             return state
         raise InputError(f'workdir: {damaged[0]}, as are all of the steps {known}')
 
-    def _restore_chosen(self, like, step, known):
+    def _restore_chosen(self, like, step, known, field):
         if step not in known:
-            raise InputError(f'eval.checkpoint: no checkpoint of step {step}; there are: {known}')
+            raise InputError(f'{field}: no checkpoint of step {step}; there are: {known}')
         try:
             return self._restore(like, step)
         except _DamagedError as error:
-            raise InputError(f'eval.checkpoint: {error}; there are: {known}') from error
+            raise InputError(f'{field}: {error}; there are: {known}') from error
 
     def _restore(self, like: TrainState, step: int) -> TrainState:
         """The state at a step; raises _DamagedError, or InputError if it is of another network."""
@@ -265,7 +267,9 @@ def _quiet_threads() -> Iterator[None]:
 def _difference(saved: PyTree, wanted: PyTree) -> str | None:
     """What is said of the first array that differs, if any does."""
     found, expected = _shapes(saved), _shapes(wanted)
-    for name in sorted(expected.keys() | found.keys()):
+    # Parameters first: averages and the optimiser differ as they do.
+    names = sorted(expected.keys() | found.keys(), key=lambda name: (name[:6] != 'params', name))
+    for name in names:
         if expected.get(name) != found.get(name):
             there, needed = (shapes.get(name, 'missing') for shapes in (found, expected))
             return f'{name} is {there} there, and {needed} in the network of the config'

@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import pathlib
+import secrets
 import tempfile
 import zipfile
 import zlib
@@ -82,16 +83,17 @@ def reason(error: OSError) -> str:
 def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """Gives a path to write to; what is there at the end takes the place of `path` at once.
 
-    So a crash leaves the old file or the new one. The directory is made if there is none.
+    So a crash leaves the old file or the new one, and of several processes that write the file at
+    the same time the last one has it. The directory is made if there is none.
     Raises RunError for what the system refuses; the draft is then gone, and its place free.
     """
-    # Ends like the file: writers go by the suffix.
-    draft = path.with_name(f'.draft_{path.name}')
+    # Ends like the file: writers go by the suffix. No other process writes to this one.
+    draft = path.with_name(f'.draft_{secrets.token_hex(4)}_{path.name}')
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield draft
-        except OSError:
+        except BaseException:
             draft.unlink(missing_ok=True)
             raise
         draft.replace(path)

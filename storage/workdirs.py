@@ -23,7 +23,8 @@ def claim(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) 
 
 
 def check_same_run(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) -> None:
-    """Raises InputError for the first fixed field that a workdir was not trained with.
+    """Raises InputError, which names them all, if a workdir was not trained with these values of
+    fixed fields.
 
     A field that the workdir's config lacks is newer than the run.
     """
@@ -31,12 +32,16 @@ def check_same_run(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str]
     if trained_with is None:
         raise InputError(f'--workdir: {workdir} has no config.json; train there first')
     before, now = flatten(trained_with), flatten(json.loads(json.dumps(config)))
-    for field in sorted(before):
-        if is_fixed(field) and before.get(field) != now.get(field):
-            raise InputError(
-                f'{field}: {now.get(field)!r}, but {workdir} was trained with '
-                f'{before.get(field)!r}; use that, or another --workdir'
-            )
+    differing = [
+        f'{field}: {now.get(field)!r}, but trained with {before[field]!r}'
+        for field in sorted(before)
+        if is_fixed(field) and before[field] != now.get(field)
+    ]
+    if differing:
+        raise InputError(
+            f'{"; ".join(differing)}; {workdir} keeps what it was trained with, which is read from '
+            'there without --config; use that, or another --workdir'
+        )
 
 
 def read_config(workdir: pathlib.Path) -> dict | None:
@@ -58,34 +63,58 @@ def read_config(workdir: pathlib.Path) -> dict | None:
 
 
 def keep_data(
-    workdir: pathlib.Path, step: int, found: dict[str, dict], classes: dict | None = None
+    workdir: pathlib.Path,
+    is_begun: bool,
+    has_moved: bool,
+    found: dict[str, dict],
+    classes: dict | None = None,
 ) -> list[str]:
     """Writes what identifies the data of a run, by split, to `data.json` when it begins; later, a
     line for each split that is another one now. The classes of the data are kept with them.
 
-    Of a run without such a file, begun by an older version or imported, it is written now, which a
-    line says. Raises InputError if the file is damaged.
+    Of a run that is begun and lacks the file, as it is of an older version or was imported, it is
+    written now, which a line says. Raises InputError if the file is damaged, or if data that are
+    elsewhere now, which `has_moved` says, are others.
     """
     path = workdir / 'data.json'
     of_classes = {} if classes is None else {CLASSES: classes}
-    is_unknown = step > 0 and not path.exists()
-    if step == 0 or is_unknown:
-        write_json(path, found | of_classes)
-    if is_unknown:
-        return [
-            f'{workdir}: it has no data.json, so whether the data are those that training began '
-            'with is not known; from now on they are compared with those of today, of which a '
-            'folder holds out other images than older versions did'
-        ]
-    began_with = read_json(path)
-    if of_classes and CLASSES not in began_with:  # Of a run of an older version.
-        write_json(path, began_with | of_classes)
+    if is_begun and path.exists():
+        compared = (other_data(workdir, split, of_split) for split, of_split in found.items())
+        differing = [line for line in compared if line]
+        if differing and has_moved:
+            raise InputError(
+                f'{"; ".join(differing)}; data may move, but a run keeps them; to train on others, '
+                'begin a new --workdir, with the parameters of this one by '
+                f'--config.training.init_from={workdir}'
+            )
+        began_with = read_json(path)
+        if of_classes and CLASSES not in began_with:  # Of a run of an older version.
+            write_json(path, began_with | of_classes)
+        return differing
+    write_json(path, found | of_classes)
+    if not is_begun:
+        return []
     return [
-        f'{workdir}: the {split} split has {now["examples"]:,} examples, and had '
-        f'{began_with[split]["examples"]:,} when training began; not all of them are the same'
-        for split, now in found.items()
-        if split in began_with and now != began_with[split]
+        f'{workdir}: it has no data.json, so whether the data are those that training began with '
+        'is not known; from now on they are compared with those of today, of which a folder holds '
+        'out other images than older versions did'
     ]
+
+
+def other_data(workdir: pathlib.Path, split: str, now: dict) -> str | None:
+    """What is said of a split that is not the one that training began with; None if it is, or if
+    that is not known. Raises InputError if `data.json` is damaged.
+
+    Only what both know of a split is compared: another version may know more.
+    """
+    path = workdir / 'data.json'
+    before = read_json(path).get(split) if path.exists() else None
+    if before is None or all(before[name] == now[name] for name in before.keys() & now.keys()):
+        return None
+    return (
+        f'{workdir}: the {split} split has {now["examples"]:,} examples, and had '
+        f'{before["examples"]:,} when training began; not all of them are the same'
+    )
 
 
 def read_classes(workdir: pathlib.Path) -> dict | None:

@@ -12,6 +12,8 @@ from PIL import Image
 from evaluation import extractors
 from experiments import kinds
 from published import formats
+from storage import workdirs
+from storage.locks import Lock
 from tests import tiny_classifier, tiny_config
 from tests.support import golden, program, random_run
 
@@ -44,7 +46,10 @@ def files(tmp_path_factory):
     write_data(path)
     write_workdirs(path)
     write_published(path)
-    return path
+    lock = Lock(path / 'locked' / 'lock')
+    lock.take()
+    yield path
+    lock.release()
 
 
 def write_data(path):
@@ -90,6 +95,9 @@ def write_workdirs(path):
     wider.model.nf = 16
     random_run.create(path / 'run', config, 20)
     random_run.create(path / 'unsaved', config)
+    random_run.create(path / 'other_data', config, 20)
+    before = {'train': {'examples': 3, 'fingerprint': ''}}
+    workdirs.keep_data(path / 'other_data', False, False, before)
     random_run.create(path / 'classifier', tiny_classifier.get_config(), 20)
     random_run.create(path / 'other_network', wider, 20)
     shutil.copy(path / 'run' / 'config.json', path / 'other_network' / 'config.json')

@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -189,6 +190,80 @@ def test_after_a_signal_no_further_batch_of_a_picture_is_drawn(tmp_path, monkeyp
     assert drawn == [1]
     assert f'{tmp_path}: SIGTERM; step 4 is saved' in capsys.readouterr().out
     assert (tmp_path / 'checkpoints' / '4').exists()
+
+
+# Two commands in one workdir
+
+
+@pytest.mark.slow
+def test_a_second_training_is_refused_and_an_evaluation_beside_it_is_not(tmp_path):
+    flags = CONFIG, f'--workdir={tmp_path}', '--config.training.num_steps=20000'
+    flags += tuple(f'--config.training.{name}_every=0' for name in ('sample', 'eval'))
+    process = subprocess.Popen(
+        program.command(*flags, '--mode=train'),
+        cwd=program.ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / 'checkpoints' / '10').exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    refused = program.refusal(*flags, '--mode=train')
+    assert f'{tmp_path} is in use by process {process.pid} of ' in refused
+    # Other processes than the first hear of it too.
+    fields = {'training.num_steps': 20_000, 'training.sample_every': 0, 'training.eval_every': 0}
+    command = equivalence.training_command(tmp_path, 20_000, **fields)
+    for other in launches.start(launches.Layout(2, 1, 2), *command):
+        said = other.communicate(timeout=120)[1]
+        assert other.returncode == 1
+        assert f'is in use by process {process.pid} of ' in said
+    program.call(*flags, '--mode=eval', '--config.eval.bpd=False', '--config.eval.samplers=()')
+    assert list(tmp_path.glob('eval/*/metrics.json'))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 143
+    assert not (tmp_path / 'lock').exists()
+
+
+@pytest.mark.slow
+def test_a_training_follows_one_that_was_killed(tmp_path):
+    flags = *SHORT, '--mode=train', f'--workdir={tmp_path}'
+    process = subprocess.Popen(
+        program.command(*flags, '--config.training.num_steps=20000'),
+        cwd=program.ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / 'checkpoints' / '10').exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (tmp_path / 'lock').exists()
+    program.call(*flags)
+    assert not (tmp_path / 'lock').exists()
+
+
+@pytest.mark.slow
+def test_two_evaluations_at_the_same_time_end_with_the_numbers_of_one(workdir, tmp_path):
+    flags = *SHORT, '--mode=eval', '--config.eval.samplers=()'
+    numbers = []
+    for name, num in (('alone', 1), ('together', 2)):
+        copy = shutil.copytree(workdir, tmp_path / name)
+        launches.finish(
+            [
+                subprocess.Popen(
+                    program.command(*flags, f'--workdir={copy}'),
+                    cwd=program.ROOT,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+                for _ in range(num)
+            ]
+        )
+        numbers.append((copy / 'eval' / '20' / 'metrics.json').read_text())
+        assert not list(copy.rglob('.draft*'))
+    assert numbers[0] == numbers[1]
 
 
 # Damaged checkpoints

@@ -14,8 +14,8 @@ from choices import InputError
 from devices import processes
 from evaluation import quantities
 from reports import logs
-from tests import published_config
-from tests.support import program
+from tests import published_config, tiny_config
+from tests.support import program, random_run
 
 CONFIG = '--config=tests/tiny_config.py'
 
@@ -144,6 +144,92 @@ def test_none_is_a_value_on_the_command_line(tmp_path):
     assert config['sampling']['t_min'] is config['eval']['checkpoint'] is None
     assert config['data']['data_dir'] is None
     assert config['model']['progressive'] == 'none'
+
+
+# The config of a workdir
+
+
+@pytest.fixture
+def untrained(tmp_path):
+    """A run with random parameters, which no config file describes."""
+    config = tiny_config.get_config()
+    config.seed, config.data.source = 7, 'folder:/nowhere'
+    return random_run.create(tmp_path / 'run', config, 20)
+
+
+def test_a_workdir_knows_its_config(untrained):
+    program.call('--mode=sample', f'--workdir={untrained}', '--config.sampling.num_samples=4')
+    assert len(np.load(untrained / 'samples' / '0000020_pc.npz')['samples']) == 4
+    exported = untrained / 'a.npz'
+    program.call('--mode=export', '--workdir', untrained, f'--checkpoint={exported}')
+    assert np.load(exported)['step'] == 20
+
+
+def test_what_a_run_keeps_cannot_be_changed_by_the_command_line_alone(untrained):
+    fields = '--config.model.nf=16', '--config.seed=8', '--config.sampling.steps=3'
+    refused = program.refusal('--mode=sample', f'--workdir={untrained}', *fields)
+    assert refused.startswith(
+        'error: model.nf: 16, but trained with 8; seed: 8, but trained with 7; '
+    )
+
+
+def test_the_config_of_a_workdir_may_be_that_of_another(untrained, tmp_path):
+    other = random_run.create(tmp_path / 'other', tiny_config.get_config(), 20)
+    flags = f'--config={untrained}/config.json', '--mode=export', f'--checkpoint={tmp_path}/a.npz'
+    program.call(*flags, f'--workdir={untrained}')
+    refused = program.refusal(*flags, f'--workdir={other}')
+    assert 'seed: 7, but trained with 42' in refused
+
+
+@pytest.mark.slow
+def test_training_goes_on_by_the_config_of_the_workdir(tmp_path, capsys):
+    short = '--config.training.sample_every=0', '--config.training.num_steps=4'
+    workdir = f'--workdir={tmp_path}'
+    program.call(CONFIG, workdir, *short, '--config.seed=3', '--config.training.checkpoint_every=4')
+    program.call(workdir, '--config.training.num_steps=8')
+    assert f'{tmp_path}: step 4 of 8' in capsys.readouterr().out
+    assert json.loads((tmp_path / 'config.json').read_text())['seed'] == 3
+
+
+def test_fields_of_a_choice_that_the_command_line_took_back_stay_without_effect(tmp_path):
+    """A config file has a field of its SDE, and the command line chose another SDE."""
+    config = tiny_config.get_config()
+    config.sde.update({'name': 'subvp', 'sigma_max': 50.0})
+    random_run.create(tmp_path, config, 20)
+    flags = '--mode=sample', f'--workdir={tmp_path}'
+    program.call(*flags)
+    refused = program.refusal(*flags, '--config.sde.sigma_max=40.0')
+    assert refused.startswith("error: sde.sigma_max: 'subvp' has no such field")
+
+
+@pytest.mark.parametrize(
+    ('flags', 'expected'),
+    [
+        ((), '--config: none given; a config file needed, or the --workdir of a run, which has'),
+        (('--config.seed=1',), '--config: none given; a config file needed'),
+        (('--workdir=PATH',), '--config: none given, and PATH has no config.json to take'),
+        (('--config=PATH/config.json',), '--config: PATH/config.json cannot be read: No such file'),
+        (('--workdir=PATH/short',), '--config: PATH/short/config.json is cut short or damaged'),
+        (('--workdir=PATH/none',), 'PATH/none/config.json: model.name: missing, and the other'),
+        (('--workdir=PATH/typed',), 'PATH/typed/config.json is damaged, and no config: Could not'),
+        (('--workdir=PATH/section',), 'PATH/section/config.json is damaged, and no config: '),
+        (('--workdir=PATH/more',), 'optim.lrr: there is no such field (did you mean'),
+    ],
+)
+def test_a_command_without_a_config_is_refused_in_one_line(flags, expected, tmp_path):
+    whole = json.loads(json.dumps(tiny_config.get_config().to_dict()))
+    for name, content in (
+        ('short', '{"seed": '),
+        ('none', '{}'),
+        ('typed', json.dumps({**whole, 'seed': 'one'})),
+        ('section', json.dumps({**whole, 'optim': 3})),
+        ('more', json.dumps({**whole, 'optim': {**whole['optim'], 'lrr': 1.0}})),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'config.json').write_text(content)
+    flags = [flag.replace('PATH', str(tmp_path)) for flag in flags]
+    refused = program.refusal('--mode=sample', *flags)
+    assert expected.replace('PATH', str(tmp_path)) in refused
 
 
 # Resumption

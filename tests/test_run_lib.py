@@ -118,20 +118,51 @@ def test_images_that_take_the_place_of_others_are_measured_anew(tmp_path):
 
 
 @pytest.mark.slow
+def test_data_may_move_but_not_become_others_unless_to_be_measured(tmp_path, capsys):
+    config = loss_only()
+    config.data.source = write_images(tmp_path / 'photos', 0)
+    config.training.update({'num_steps': 4, 'sample_every': 0, 'checkpoint_every': 4})
+    run_lib.train(config, tmp_path / 'run')
+    (tmp_path / 'photos').rename(tmp_path / 'moved')
+    config.data.source, config.training.num_steps = f'folder:{tmp_path}/moved', 8
+    run_lib.train(config, tmp_path / 'run')
+    run_lib.evaluate(config, tmp_path / 'run')
+    assert 'when training began' not in capsys.readouterr().out
+    before = (tmp_path / 'run' / 'config.json').read_text()
+    write_images(tmp_path / 'more', 1, num=40)
+    config.data.source, config.training.num_steps = f'folder:{tmp_path}/more', 12
+    with pytest.raises(InputError, match='the train split has .*, and had .* when training began'):
+        run_lib.train(config, tmp_path / 'run')
+    assert (tmp_path / 'run' / 'config.json').read_text() == before
+    assert not (tmp_path / 'run' / 'lock').exists()
+    run_lib.evaluate(config, tmp_path / 'run')
+    said = capsys.readouterr().out
+    assert said.count('test split has') == 1
+    assert 'not all of them are the same, and what is measured is of those of today' in said
+
+
+@pytest.mark.slow
 def test_a_resumed_run_says_that_its_data_are_others(tmp_path, capsys):
     config = loss_only()
     config.data.source = write_images(tmp_path / 'photos', 0)
     config.training.update({'num_steps': 4, 'sample_every': 0, 'checkpoint_every': 4})
     run_lib.train(config, tmp_path / 'run')
-    config.training.num_steps = 8
-    run_lib.train(config, tmp_path / 'run')
-    assert 'when training began' not in capsys.readouterr().out
     write_images(tmp_path / 'photos', 0, num=40)
-    config.training.num_steps = 12
+    config.training.num_steps = 8
     run_lib.train(config, tmp_path / 'run')
     said = capsys.readouterr().out
     assert 'the train split has' in said
     assert 'when training began; not all of them are the same' in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('task', ['none', 'class'])
+def test_sampling_needs_no_data(task, tmp_path):
+    config = tiny_classes.get_config()
+    config.data.source, config.task.name = 'folder:/nowhere/at/all', task
+    random_run.create(tmp_path, config, 3)
+    run_lib.sample(config, tmp_path)
+    assert len(list((tmp_path / 'samples').glob('*.npz'))) == 1
 
 
 # Checkpoints

@@ -93,6 +93,7 @@ def test_fields_of_sdes_exist_for_those_that_have_them():
 # What a run keeps: that this list changes is worth a look.
 FREE_OF_FIXED_SECTIONS = {
     'model.precision',
+    'data.source',
     'data.data_dir',
     'data.max_pixels',
     'training.num_steps',
@@ -104,6 +105,7 @@ FREE_OF_FIXED_SECTIONS = {
     'training.keep_checkpoints',
     'training.keep_every',
     'training.keep_best',
+    'training.init_from',
     'training.max_skipped',
 }
 
@@ -126,7 +128,7 @@ def test_a_config_of_before_is_completed_to_one_of_today():
     assert config['experiment'] == 'score_model'
     assert config['data']['image_size'] == (8, 8)
     assert config['model']['input_fourier'] == (2, 3, 4, 5, 6, 7)
-    newer = {'objective': 'denoising'}
+    newer = {'objective': 'denoising', 'init_from': None}
     assert config['training'] == {**BEFORE['training'], 'log_sigma': (-1.5, 1.7), **newer}
 
 

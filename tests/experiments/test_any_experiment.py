@@ -91,7 +91,7 @@ def killed_after(step):
 
 def test_a_run_with_another_field_is_another_run(trained):
     refused = program.refusal(*flags(trained, 'train', '--config.curve.width=8'))
-    assert refused.startswith(f'error: curve.width: 8, but {trained} was trained with 16')
+    assert refused.startswith(f'error: curve.width: 8, but trained with 16; {trained} keeps')
     assert not base.is_fixed(regression.NAME)('eval.explained')
 
 

@@ -15,11 +15,14 @@ ROOT = pathlib.Path(__file__).parents[2]
 # What sees experiments through their interface alone.
 ROOMS = (
     *('run_lib.py', 'main.py', 'analysis', 'evaluation', 'reports'),
-    *(f'experiments/{name}.py' for name in ('experiment', 'periodic', 'programs', 'run_files')),
+    *(
+        f'experiments/{name}.py'
+        for name in ('experiment', 'initial', 'periodic', 'programs', 'run_files')
+    ),
 )
 CLASSES = {'ScoreMatching', 'Classification', 'ScoreModel', 'Classifier'}
 # Modules of experiments that know of none in particular.
-OF_ANY = {'experiment', 'kinds', 'periodic', 'programs', 'run_files', 'validation'}
+OF_ANY = {'experiment', 'initial', 'kinds', 'periodic', 'programs', 'run_files', 'validation'}
 
 
 def files():

@@ -156,6 +156,13 @@ def test_the_report_leaves_out_what_is_not_there(workdir, tmp_path):
     Elements(text)
 
 
+def test_a_picture_that_is_being_written_is_not_shown(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / 'copy')
+    picture = copy / 'samples' / '0000020_class.png'
+    shutil.copy(picture, picture.with_name(f'.draft_0a1b2c3d_{picture.name}'))
+    assert report.page(copy).count('<figcaption') == report.page(workdir).count('<figcaption')
+
+
 def test_the_same_files_make_the_same_report(workdir):
     assert report.page(workdir) == report.page(workdir)
 

@@ -32,6 +32,16 @@ def test_an_interruption_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_half(path)
     assert path.read_text() == 'whole'
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_who_write_a_file_at_the_same_time_do_not_meet(tmp_path):
+    path = tmp_path / 'a.txt'
+    with files.replacing(path) as first, files.replacing(path) as second:
+        first.write_text('first')
+        second.write_text('second')
+    assert path.read_text() == 'first'  # Which was put in its place later.
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_draft_has_the_suffix_of_the_file(tmp_path):
