@@ -6,7 +6,6 @@ python main.py --config=configs/vp/mnist_ddpmpp.py --workdir=runs/vp --mode=trai
 A workdir knows its config: without --config it is read from there.
 """
 
-import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,10 +18,11 @@ if __name__ == '__main__':
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+import command_line
 import run_lib
 from analysis import compile_ahead
 from choices import InputError, RunError
-from configs import paths, recorded
+from configs import paths
 from devices import preemption, processes, program_cache
 from experiments import validation
 from storage import files
@@ -63,59 +63,7 @@ NEEDLESS = {
 }
 
 
-class OrNone(flags.ArgumentParser):
-    """A parser of numbers, or of `none`: whether a field may be that is checked with the others."""
-
-    def __init__(self, of_number: flags.ArgumentParser):
-        self._of_number = of_number
-
-    def parse(self, argument: str | float | None) -> float | None:
-        """The number, or None."""
-        is_none = isinstance(argument, str) and argument.lower() == 'none'
-        return None if is_none else self._of_number.parse(argument)
-
-    def flag_type(self) -> str:
-        """What help says of it."""
-        return f'{self._of_number.flag_type()} or none'
-
-
-config_flags.register_flag_parser_for_type(int, OrNone(flags.IntegerParser()))
-config_flags.register_flag_parser_for_type(float, OrNone(flags.FloatParser()))
-
-
-class ConfigParser(flags.ArgumentParser):
-    """What --config takes: a config file, or the config.json of a workdir."""
-
-    def __init__(self, of_file: flags.ArgumentParser):
-        self._of_file = of_file
-
-    def parse(self, path: str) -> ConfigDict:
-        """The config; raises flags.Error for a config.json that cannot be read."""
-        if not is_recorded(path):
-            return self._of_file.parse(path)
-        try:
-            config = recorded.read(files.user_path(path, '--config'))
-        except InputError as error:
-            raise flags.Error(f'--config: {error}') from error
-        return config.lock()
-
-    def flag_type(self) -> str:
-        """What help says of it."""
-        return self._of_file.flag_type()
-
-
-def is_recorded(path: str) -> bool:
-    """Whether a config is one that a workdir has recorded, and not a config file."""
-    return path.endswith('.json')
-
-
-CONFIG = config_flags.DEFINE_config_file(
-    'config',
-    None,
-    'What to run, a config file or the config.json of a workdir; none: that of --workdir. '
-    '--config.a.b=VALUE sets b.',
-)
-flags.FLAGS['config'].parser = ConfigParser(flags.FLAGS['config'].parser)
+CONFIG = command_line.define_config()
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 TASK = flags.DEFINE_string(
     'task', None, 'What --mode=sample conditions on: class, inpaint, ...; sets config.task.name.'
@@ -149,7 +97,7 @@ PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Which of them this is, fr
 def parse(argv: list[str]) -> list[str]:
     """Reads the flags; what cannot be read ends the program in one line."""
     try:
-        argv = with_config(argv)
+        argv = command_line.with_config(argv)
         rest = flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
         # From ml_collections, with the name of a field and a guess; within a section the one error
@@ -161,40 +109,13 @@ def parse(argv: list[str]) -> list[str]:
     except InputError as error:
         refuse(error)
     except (flags.Error, IndexError, TypeError, ValueError) as error:
-        refuse(error if names_config(argv) else WITHOUT_CONFIG)
+        refuse(error if command_line.names_config(argv) else command_line.WITHOUT_CONFIG)
     if CONFIG.value is None:
-        refuse(WITHOUT_CONFIG)
+        refuse(command_line.WITHOUT_CONFIG)
     if not isinstance(CONFIG.value, ConfigDict):
         path = config_path()
         refuse(f'--config: cannot load {path}{paths.hint(path)}')
     return rest
-
-
-def with_config(argv: list[str]) -> list[str]:
-    """A command line, with the config of its workdir if it names a workdir and no config.
-
-    Raises InputError for a workdir that has none.
-    """
-    first = flags.FlagValues()
-    first.set_gnu_getopt()
-    workdir = flags.DEFINE_string('workdir', None, 'As below.', flag_values=first)
-    first(argv, known_only=True)
-    if names_config(argv) or workdir.value is None:
-        return argv
-    path = files.user_path(workdir.value, '--workdir') / 'config.json'
-    if not path.exists():
-        raise InputError(f'--config: none given, and {workdir.value} has no config.json to take')
-    return [argv[0], f'--config={path}', *argv[1:]]
-
-
-def names_config(argv: list[str]) -> bool:
-    """Whether a command line has --config, and not only fields of it."""
-    return any(re.match(r'--?config(=|$)', flag) for flag in argv)
-
-
-WITHOUT_CONFIG = (
-    '--config: none given; a config file needed, or the --workdir of a run, which has one'
-)
 
 
 def main(argv: list[str]) -> None:
@@ -212,7 +133,7 @@ def main(argv: list[str]) -> None:
     with processes.failing_together(), preemption.ending_at_once(mode.kept):
         try:
             validation.read_none(config, overridden())
-            validation.check(config, overridden(), is_recorded(config_path()))
+            validation.check(config, overridden(), command_line.is_recorded(config_path()))
             joined = processes.join(
                 *(COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value),
                 stop_together=mode.run is run_lib.train,

@@ -27,14 +27,14 @@ from devices.preemption import StopRequest
 from evaluation import quantities
 from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import LOWER
-from experiments import images_by_seed, initial, kinds, programs, run_files
-from experiments.experiment import Drawing, Experiment, Shown
+from experiments import images_by_seed, images_together, initial, kinds, programs, run_files
+from experiments.experiment import Experiment
 from experiments.initial import Initial
 from experiments.periodic import Periodic
 from published import exchange
-from reports import logs, pictures, plots, report
+from reports import logs, plots, report
 from reports.logs import MetricsLog, ProgressLog
-from storage import files, fingerprints, resumable, workdirs
+from storage import fingerprints, workdirs
 from storage.checkpoints import Checkpoints
 from training import Metrics, Params, TrainState
 
@@ -375,7 +375,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path, seeds: str | None = None) 
     if these are given, to `samples/<step>_<name>/<seed>.png`.
 
     What was drawn before an interruption is not drawn again. Samples by one set of settings never
-    take the place of those by another: see free_stem.
+    take the place of those by another: see images_together.free_stem.
 
     Those that are left out, as their solver stood still or they are not finite, are in neither;
     `index` are the numbers of the others then. Raises RunError after that.
@@ -397,72 +397,9 @@ def sample(config: ConfigDict, workdir: pathlib.Path, seeds: str | None = None) 
     checksum = int(fingerprints.checksum(state.evaluated))
     checkpoint = Checkpoint(state.evaluated, workdir / 'samples', checksum)
     if wanted is None:
-        sample_together(drawing, mesh, checkpoint, workdir, stem)
+        images_together.draw(drawing, mesh, checkpoint, workdir, stem)
     else:
-        sample_by_seed(drawing, mesh, checkpoint, stem, wanted)
-
-
-def sample_together(
-    drawing: Drawing, mesh: Mesh, checkpoint: Checkpoint, workdir: pathlib.Path, stem: pathlib.Path
-) -> None:
-    """Draws as many images as the drawing says, to one picture and one file of arrays."""
-    draws = programs.draws(drawing, mesh)
-    given = draws.size, drawing.fingerprint, draws.seed
-    drawn = draws(checkpoint.params, checkpoint.batches(drawing.name, mesh, *given))
-    if not len(drawn.index):
-        raise RunError(drawn.problem)
-    shown = drawing.show(drawn.pixels, drawn.index)
-    settings = fingerprints.fingerprint([checkpoint.checksum, draws.num, *given])
-    stem = processes.from_first(lambda: free_stem(stem, settings))
-    arrays = {'samples': drawn.pixels, 'nfe': drawn.nfe, 'settings': np.array(settings)}
-    arrays |= shown.arrays
-    if drawn.problem:
-        arrays['index'] = drawn.index
-    most, num = pictures.most(drawn.pixels.shape), len(drawn.pixels)
-    if num > most:
-        print(f'{stem}.npz: {num:,} images, of which the picture has the first {most:,} at most')
-    with processes.saying('writing the images and the report'):
-        processes.on_first(write_shown, workdir, stem, shown, arrays)
-    nfe = drawn.nfe.mean()
-    print(f'{num}: {drawn.seconds:.1f} s, {nfe:.0f} evaluations each; {stem}.png')
-    if shown.note:
-        print(shown.note)
-    if drawn.problem:
-        raise RunError(drawn.problem)
-
-
-def sample_by_seed(
-    drawing: Drawing, mesh: Mesh, checkpoint: Checkpoint, stem: pathlib.Path, seeds: list[int]
-) -> None:
-    """Draws the images of these seeds, to a file for each."""
-    draws = programs.draws(drawing, mesh, len(seeds))
-    settings = fingerprints.fingerprint([checkpoint.checksum, drawing.fingerprint, draws.seed])
-    directory = processes.from_first(lambda: images_by_seed.directory_of(stem, settings))
-    written = images_by_seed.write(draws, checkpoint.params, seeds, directory, settings)
-    print(f'{written.drawn:,} images drawn, {written.before:,} were there; {directory}')
-    if written.problem:
-        raise RunError(written.problem)
-
-
-def free_stem(stem: pathlib.Path, settings: str) -> pathlib.Path:
-    """Where samples by these settings go: `stem`, or a longer one if others are there."""
-    path = stem.with_suffix('.npz')
-    if not path.exists():
-        return stem
-    found = resumable.load(path) or {'settings': settings}
-    # Of samples of an older version it is not known what they are by.
-    is_own = str(found.get('settings')) == settings
-    return stem if is_own else stem.with_name(f'{stem.name}_{settings}')
-
-
-def write_shown(
-    workdir: pathlib.Path, stem: pathlib.Path, shown: Shown, arrays: dict[str, np.ndarray]
-) -> None:
-    """A picture and arrays under one name, and the report that shows them."""
-    pictures.save_png(stem.with_suffix('.png'), shown.sheet)
-    with files.replacing(stem.with_suffix('.npz')) as draft:
-        np.savez_compressed(draft, **arrays)
-    report.write(workdir)
+        images_by_seed.draw(drawing, mesh, checkpoint, stem, wanted)
 
 
 # Published checkpoints

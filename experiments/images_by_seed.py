@@ -9,13 +9,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 
-from choices import InputError
+from choices import InputError, RunError
 from devices import processes
 from evaluation import left_out
-from evaluation.batchwise import Draws
+from evaluation.batchwise import Checkpoint, Draws
+from experiments import programs
+from experiments.experiment import Drawing
 from reports import pictures
-from storage import resumable
+from storage import fingerprints, resumable
 from training import Params
 
 # Larger numbers of images are none.
@@ -43,6 +46,21 @@ def directory_of(stem: pathlib.Path, settings: str) -> pathlib.Path:
     found = resumable.load(stem / SETTINGS)
     is_free = not stem.exists() or (found and str(found.get('settings')) == settings)
     return stem if is_free else stem.with_name(f'{stem.name}_{settings}')
+
+
+def draw(
+    drawing: Drawing, mesh: Mesh, checkpoint: Checkpoint, stem: pathlib.Path, seeds: list[int]
+) -> None:
+    """Draws the images of these seeds that are not there, to a file for each. Raises RunError for
+    those that are left out, after the others are written.
+    """
+    draws = programs.draws(drawing, mesh, len(seeds))
+    settings = fingerprints.fingerprint([checkpoint.checksum, drawing.fingerprint, draws.seed])
+    directory = processes.from_first(lambda: directory_of(stem, settings))
+    written = write(draws, checkpoint.params, seeds, directory, settings)
+    print(f'{written.drawn:,} images drawn, {written.before:,} were there; {directory}')
+    if written.problem:
+        raise RunError(written.problem)
 
 
 class Written(NamedTuple):

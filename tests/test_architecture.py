@@ -20,7 +20,7 @@ METHOD = (
     *('solvers', 'parameterization', 'sde_lib', 'models', 'keys', 'choices', 'shapes'),
 )
 HOUSE = (
-    *('main', 'run_lib'),
+    *('main', 'command_line', 'run_lib'),
     *('applications',),
     *('analysis', 'experiments', 'reports', 'evaluation'),
     *('configs', 'published', 'datasets', 'storage', 'devices'),
@@ -33,10 +33,10 @@ OUTSIDE = {
         *('configs', 'published', 'datasets', 'storage', 'devices'),
     },
     ('time', 'datetime'): {'run_lib', 'reports', 'evaluation'},
-    ('absl', 'logging', 'tqdm'): {'main', 'evaluation', 'storage', 'devices'},
+    ('absl', 'logging', 'tqdm'): {'main', 'command_line', 'evaluation', 'storage', 'devices'},
 }
 # A config is read here, and travels no further.
-READ_CONFIGS = ('main', 'run_lib', 'applications', 'experiments', 'configs')
+READ_CONFIGS = ('main', 'command_line', 'run_lib', 'applications', 'experiments', 'configs')
 READING_FILES = ('analysis/compile_ahead.py',)
 OF_APPLICATIONS = ('__init__.py', 'run.py', 'conditioning.py')
 # Of tests/test_*.py: what they test is no single module.
