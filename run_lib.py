@@ -48,13 +48,6 @@ def use_cores(config: ConfigDict, num_processes: int) -> None:
     sharding.use_cores(*sizes, **config.mesh, num_processes=num_processes)
 
 
-def use_devices(config: ConfigDict) -> Mesh:
-    """The mesh of a run, and a line that says of what."""
-    mesh = sharding.create_mesh(**config.mesh)
-    print(f'devices: {sharding.described(mesh)}', flush=True)
-    return mesh
-
-
 # Training
 
 
@@ -67,7 +60,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     check_periods(fields)
     check_debugging(config.debug)
     processes.from_first(lambda: run_files.check(workdir))
-    mesh = use_devices(config)
+    mesh = sharding.create_mesh(**config.mesh)
     sharding.check_divides(mesh, 'training.batch_size', fields.batch_size)
     experiment = kinds.create(config, mesh)
     with processes.saying('reading the data'):
@@ -84,6 +77,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     ):
         state = start(config, experiment, checkpoints, mesh, beginning)
         step = int(state.step)
+        print(f'devices: {sharding.described(mesh)}')
         print(f'{workdir}: {where(step, fields.num_steps)}', flush=True)
         stream = dispatches(config, train_data, step, mesh)
         if step < fields.num_steps:
@@ -250,7 +244,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     """Measures what config.eval asks for, of the checkpoints that it names."""
     check_range(config.eval)
     processes.from_first(lambda: run_files.check(workdir))
-    mesh = use_devices(config)
+    mesh = sharding.create_mesh(**config.mesh)
     sharding.check_divides(mesh, 'eval.batch_size', config.eval.batch_size)
     experiment = kinds.create(config, mesh)
     with processes.saying('reading the data'):
@@ -261,6 +255,8 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
     found, problems = {}, []
     for wanted in steps(config, workdir):
         state = run_files.restore(config, workdir, experiment, mesh, wanted)
+        if not found:
+            print(f'devices: {sharding.described(mesh)}', flush=True)
         step = int(state.step)
         directory = workdir / 'eval' / str(step)
         found[step], of_step = evaluate_one(step, state.evaluated, measures, directory)
@@ -382,7 +378,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path, seeds: str | None = None) 
     """
     wanted = None if seeds is None else images_by_seed.parse(seeds)
     processes.from_first(lambda: run_files.check(workdir))
-    mesh = use_devices(config)
+    mesh = sharding.create_mesh(**config.mesh)
     experiment = kinds.create(config, mesh)
     trained_with = processes.from_first(lambda: run_files.kept_classes(workdir))
     drawing = applications.create_drawing(config, experiment, mesh, trained_with)
@@ -392,6 +388,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path, seeds: str | None = None) 
         raise InputError(f'--seeds: {seeds}; {drawing.name} has images 0 to {drawing.num - 1}')
     sharding.check_divides(mesh, 'sampling.batch_size', drawing.batch_size)
     state = run_files.restore(config, workdir, experiment, mesh)
+    print(f'devices: {sharding.described(mesh)}', flush=True)
     of_seed = '' if drawing.seed == config.seed else f'_seed{drawing.seed}'
     stem = workdir / 'samples' / f'{int(state.step):07d}_{drawing.name}{of_seed}'
     checksum = int(fingerprints.checksum(state.evaluated))
@@ -408,7 +405,7 @@ def sample(config: ConfigDict, workdir: pathlib.Path, seeds: str | None = None) 
 def import_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.Path) -> None:
     """Makes a workdir of a published checkpoint, as if this project had trained it so far."""
     processes.from_first(lambda: run_files.check(workdir))
-    mesh = use_devices(config)
+    mesh = sharding.create_mesh(**config.mesh)
     values = workdirs.flatten(config.to_dict())
     with processes.saying(f'reading {path}'):
         state, what = exchange.read(path, kinds.create(config, mesh).init, values)
@@ -425,7 +422,7 @@ def export_checkpoint(config: ConfigDict, workdir: pathlib.Path, path: pathlib.P
     """Writes parameters and moving average of a checkpoint under their published names."""
     values = workdirs.flatten(config.to_dict())
     exchange.check_writable(path, values)
-    mesh = use_devices(config)
+    mesh = sharding.create_mesh(**config.mesh)
     state = run_files.restore(config, workdir, kinds.create(config, mesh), mesh)
     params, average = processes.gather((state.params, state.evaluated))
     with processes.saying(f'writing {path}'):

@@ -253,7 +253,8 @@ def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Me
     def measure(checkpoint: Checkpoint) -> Found:
         data = processes.from_first(lambda: identity.fingerprint(test_images))
         processes.say('drawing the exhibits of the report ...')
-        kept = checkpoint.batches('exhibits', mesh, solver, fields.t_min, data)
+        depends_on = solver, model.network.precision, fields.t_min, data
+        kept = checkpoint.batches('exhibits', mesh, *depends_on)
         ends = test_images.gather(exhibits.ENDS % len(test_images))
         key = jax.random.key(config.seed)
         found = resumable.keep(kept, 0, lambda: jax.device_get(draw(checkpoint.params, key, ends)))

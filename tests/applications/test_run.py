@@ -12,6 +12,7 @@ from choices import InputError, RunError
 from datasets import loading
 from experiments import image_drawing, run_files
 from reports import pictures
+from storage import workdirs
 from tests import tiny_classes, tiny_classifier, tiny_config
 from tests.support import program, random_run
 
@@ -127,7 +128,7 @@ def keep_classes(workdir, *counts):
     images = loading.from_arrays(np.zeros((len(labels), 8, 8, 1), np.uint8), labels)
     names = tuple(f'class_{i}' for i in range(len(counts)))
     named = dataclasses.replace(images, class_names=names)
-    run_files.keep_data(workdir, 0, named, named)
+    workdirs.keep_data(workdir, False, False, {}, dataclasses.asdict(named.classes))
 
 
 def test_classes_that_exist_are_drawn_and_named(tmp_path, monkeypatch):

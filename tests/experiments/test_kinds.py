@@ -22,7 +22,10 @@ ROOMS = (
 )
 CLASSES = {'ScoreMatching', 'Classification', 'ScoreModel', 'Classifier'}
 # Modules of experiments that know of none in particular.
-OF_ANY = {'experiment', 'initial', 'kinds', 'periodic', 'programs', 'run_files', 'validation'}
+OF_ANY = {
+    *('experiment', 'images_by_seed', 'images_together', 'initial', 'kinds', 'periodic'),
+    *('programs', 'run_files', 'validation'),
+}
 
 
 def files():

@@ -112,7 +112,8 @@ OTHER = {
     'eval.per_image_steps': False,
 }
 # How many images are measured, and not what is found of one.
-OF_THE_SET = {'eval.num_bpd_images'}
+# The products of the network are known by the test below.
+OF_THE_SET = {'eval.num_bpd_images', 'eval.precision'}
 
 
 def estimator(**fields):
@@ -162,7 +163,9 @@ def parts(config, directory, monkeypatch):
         ('sampling.t_min', 1e-3, {'pc', 'ode', 'exhibits'}),
         ('sampling.batch_size', 1, {'pc', 'ode'}),
         ('sampling.seed', 7, {'pc', 'ode'}),
+        ('model.precision', 'highest', {'pc', 'ode', 'exhibits'}),
         ('eval.rtol', 1e-3, {'bits_per_dim'}),
+        ('eval.precision', 'default', {'bits_per_dim'}),
         ('eval.num_bpd_images', 9, {'bits_per_dim'}),
         ('eval.batch_size', 4, {'bits_per_dim'}),
         ('training.num_steps', 60, set()),

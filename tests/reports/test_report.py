@@ -213,7 +213,7 @@ def test_classes_are_shown_with_their_names(workdir, tmp_path):
     path = shutil.copytree(workdir, tmp_path / 'run')
     assert '<h2>Classes</h2>' not in report.page(path)
     kept = {'names': ['cat', 'dog', '<owl>'], 'counts': [1234, 0, 5]}
-    workdirs.keep_data(path, 0, {}, kept)
+    workdirs.keep_data(path, False, False, {}, kept)
     np.savez(path / 'samples' / '0000020_class.npz', labels=np.array([2, 0, 2]))
     text = report.page(path)
     Elements(text)

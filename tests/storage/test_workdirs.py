@@ -129,19 +129,19 @@ def test_a_run_of_whose_data_nothing_is_known_is_told_so_once(tmp_path):
 def test_classes_are_kept_with_the_data(tmp_path):
     data, classes = {'train': split(2, 'a')}, {'names': ['cat', 'dog'], 'counts': [1, 1]}
     assert workdirs.read_classes(tmp_path) is None
-    assert workdirs.keep_data(tmp_path, 0, data, classes) == []
+    assert workdirs.keep_data(tmp_path, False, False, data, classes) == []
     assert workdirs.read_classes(tmp_path) == classes
     # Of the data that training began with.
-    assert workdirs.keep_data(tmp_path, 10, data, {'names': ['owl'], 'counts': [2]}) == []
+    assert workdirs.keep_data(tmp_path, True, False, data, {'names': ['owl'], 'counts': [2]}) == []
     assert workdirs.read_classes(tmp_path) == classes
 
 
 def test_a_run_of_an_older_version_gets_the_classes_of_today(tmp_path):
-    workdirs.keep_data(tmp_path, 0, {'train': split(2, 'a')})
+    workdirs.keep_data(tmp_path, False, False, {'train': split(2, 'a')})
     classes = {'names': ['cat'], 'counts': [2]}
-    assert workdirs.keep_data(tmp_path, 10, {'train': split(2, 'a')}, classes) == []
+    assert workdirs.keep_data(tmp_path, True, False, {'train': split(2, 'a')}, classes) == []
     assert workdirs.read_classes(tmp_path) == classes
-    assert workdirs.keep_data(tmp_path, 10, {'train': split(3, 'b')}, classes)
+    assert workdirs.keep_data(tmp_path, True, False, {'train': split(3, 'b')}, classes)
 
 
 def test_damaged_knowledge_of_classes_is_named(tmp_path):
