@@ -103,6 +103,13 @@ def likelihood(sde: SDE, t: PerImage) -> PerImage:
     return (sde.diffusion(t) / sde.sigma(t)) ** 2
 
 
+def reweighted(sde: SDE, t: PerImage) -> PerImage:
+    """g(t)^2 in units of the squared residual: a compromise between likelihood and quality, for
+    score models of latent codes (Vahdat et al. 2021, section 3.2).
+    """
+    return sde.diffusion(t) ** 2
+
+
 def edm(sde: SDE, t: PerImage, sigma_data: float = 0.5) -> PerImage:
     """(s^2 + sigma_data^2) / (s sigma_data)^2 in units of the squared error of the denoiser.
 
@@ -112,6 +119,11 @@ def edm(sde: SDE, t: PerImage, sigma_data: float = 0.5) -> PerImage:
     return (s**2 + sigma_data**2) / sigma_data**2
 
 
-WEIGHTINGS = {'sigma2': sigma2, 'likelihood': likelihood, 'edm': edm}
+WEIGHTINGS = {
+    'sigma2': sigma2,
+    'likelihood': likelihood,
+    'reweighted': reweighted,
+    'edm': edm,
+}
 
 OBJECTIVES = {'denoising': DenoisingScoreMatching}

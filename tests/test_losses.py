@@ -11,7 +11,6 @@ import pytest
 import losses
 import parameterization
 import sde_lib
-import time_sampling
 from choices import ArgumentError
 from parameterization import Process
 from tests.support import golden
@@ -127,45 +126,7 @@ def test_descent_on_the_loss_finds_the_variance_of_gaussian_data():
     np.testing.assert_allclose(jnp.exp(log_v), 0.25, rtol=0.03)
 
 
-# Times
-
-
-@pytest.mark.parametrize('sampler', ['stratified', 'importance', 'log_snr'])
-@pytest.mark.parametrize('sde', LINEAR, ids=name_of)
-def test_the_stated_density_of_times_is_the_true_one(sde, sampler):
-    """Of n sorted stratified times, neighbours are 1 / (n density) apart."""
-    num, t_min = 8192, max(1e-3, sde.t_min)
-    t, inverse_density = time_sampling.TIME_SAMPLERS[sampler](jax.random.key(0), sde, t_min, num)
-    order = np.argsort(t)
-    t, inverse_density = np.asarray(t)[order], np.asarray(inverse_density)[order]
-    assert t[0] >= t_min
-    assert t[-1] <= sde.T
-    # Over 32 neighbours float32's rounding of t is small against their distance; the density
-    # changes little over them, but for the last few of EDM's, which are far apart.
-    spacing = (t[32:] - t[:-32]) * num / 32 / (sde.T - t_min)
-    middle = inverse_density[16:-16]
-    np.testing.assert_allclose(spacing[:-128], middle[:-128], rtol=0.02)
-
-
-def test_uniform_times_are_uniform():
-    drawn = time_sampling.uniform(jax.random.key(0), sde_lib.VP(), 1e-5, 10_000)
-    # Standard error of the mean 0.0029, of the variance 0.00075.
-    assert abs(drawn.t.mean() - 0.5) < 4 * 0.0029
-    assert abs(drawn.t.var() - 1 / 12) < 4 * 0.00075
-
-
-@pytest.mark.parametrize('sde', LINEAR, ids=name_of)
-def test_importance_makes_the_likelihood_weighting_constant_on_normal_data(sde):
-    """For N(0, I) data and the exact score, E |residual|^2 = sigmoid(log_snr)."""
-    drawn = time_sampling.importance(jax.random.key(0), sde, max(1e-3, sde.t_min), 1024)
-    expected_square = jax.nn.sigmoid(sde.log_snr(drawn.t))
-    values = losses.likelihood(sde, drawn.t) * drawn.inverse_density * expected_square
-    np.testing.assert_allclose(values, values.mean(), rtol=2e-3)
-
-
-def test_stratified_times_visit_every_stratum_once():
-    drawn = time_sampling.stratified(jax.random.key(3), sde_lib.VP(), 1e-5, 100)
-    np.testing.assert_array_equal(np.floor(np.asarray(drawn.t) * 100), np.arange(100))
+# Weightings
 
 
 def test_edm_weighting_with_its_preconditioning_has_unit_weight_on_the_network():
@@ -195,7 +156,7 @@ def test_levels_and_chains_come_together(sde, name):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ArgumentError, match='^weighting: .* sigma2, likelihood, edm'):
+    with pytest.raises(ArgumentError, match='^weighting: .* sigma2, likelihood, reweighted, edm'):
         losses.DenoisingScoreMatching(weighting='snr')
     with pytest.raises(ArgumentError, match="^time_sampler: unknown name 'level'.*'levels'"):
         losses.DenoisingScoreMatching(time_sampler='level')
