@@ -136,7 +136,7 @@ def mixed(
     The shares a = sigmoid(logit) are one for each channel, the last axis of x, and are trained with
     the network: it only has to learn what normal data do not have. In terms of predicted noise this
     is (1 - a) sigma x / (alpha^2 + sigma^2) + a noise; as a prior it is N(0, I)^(1 - a) p^a
-    (Vahdat et al. 2021, section 3.2, for VP; here for every linear SDE).
+    (Vahdat et al. 2021, arXiv:2106.05931; here for every linear SDE).
     """
     normal = sde.normal_score(x, t)
     # A difference, so that at a = 0 nothing but the normal score is left, to the last bit.
