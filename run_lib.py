@@ -308,6 +308,8 @@ def test_loss_measure(
         batch_size=config.eval.batch_size,
         seed=config.seed,
         mesh=mesh,
+        # The one field of a network that may change in a workdir.
+        depends_on=workdirs.flatten(config.to_dict()).get('model.precision'),
     )
 
     def measure(checkpoint):

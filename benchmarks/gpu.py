@@ -9,7 +9,7 @@ Rows, each a table of its own:
     golden      how far recorded networks are from their recordings, by what products are
     ddpmpp      a training step of the published CIFAR-10 network DDPM++ (VP) at batch 128, float32
                 with TF32 products and bfloat16: ours, the published formulation in JAX
-                (published_network.py), and PyTorch's best (torch_training.py), if PyTorch is there
+                (published_network.py), and PyTorch (torch_training.py), if it is there
     ncsnpp      the same of NCSN++ (VE)
     samples     images of DDPM++ by DPM-Solver++ 2M in 20 steps
     likelihood  bits/dim of digits, by what products are; --workdir is that of a demo
@@ -452,14 +452,16 @@ ROWS: dict[str, Callable[[Options], None]] = {
 def main() -> None:
     """Prints the tables of these rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('rows', nargs='*', default=list(ROWS), metavar='row', choices=ROWS)
+    parser.add_argument('rows', nargs='*', metavar='row', choices=list(ROWS))
     parser.add_argument('--small', action='store_true')
     parser.add_argument('--repeats', type=int, default=20)
-    parser.add_argument('--products', nargs='+', default=['TF32', 'bfloat16'], choices=PRODUCTS)
+    parser.add_argument(
+        '--products', nargs='+', default=['TF32', 'bfloat16'], choices=list(PRODUCTS)
+    )
     parser.add_argument('--workdir', type=pathlib.Path)
     args = parser.parse_args()
     options = Options(args.small, args.repeats, tuple(args.products), args.workdir)
-    for name in args.rows:
+    for name in args.rows or ROWS:
         ROWS[name](options)
 
 

@@ -39,8 +39,11 @@ class Network(nn.Module):
         skip_rescale: bool = True,
         scale_by_sigma: bool = False,
     ):
+        fields = {
+            name: value for name, value in vars().items() if name not in ('self', '__class__')
+        }
         super().__init__()
-        self.fields = dict(vars())
+        self.fields = fields
         self.levels = len(ch_mult)
         taps = fir_kernel if fir else None
         scale = math.sqrt(0.5) if skip_rescale else 1.0

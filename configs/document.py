@@ -99,7 +99,10 @@ def _sdes() -> str:
 
 def _networks() -> str:
     """A table for each network; those with the same fields share one."""
-    parts = ['## Networks\n\nThe section `model`, by `model.name`. These fields may not change.\n']
+    parts = [
+        '## Networks\n\nThe section `model`, by `model.name`. Of these fields `precision` alone '
+        'may change.\n'
+    ]
     shared: list[tuple[list[str], Fields]] = []
     for create in base.EXPERIMENTS.values():
         for name in fields.networks(create(None)):

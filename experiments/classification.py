@@ -64,7 +64,7 @@ class Classification(ImageExperiment):
             batch_size=self._config.eval.batch_size,
             seed=self._config.seed,
             mesh=self._mesh,
-            depends_on=levels,
+            depends_on=(levels, self.model.network.precision),
         )
         names = ['clean', *[f't={level:g}T' for level in levels]]
         better = {'accuracy': HIGHER, 'cross_entropy': LOWER}

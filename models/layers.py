@@ -203,11 +203,13 @@ def precision_option() -> Any:
 
 def in_precision(call: Callable[..., Array]) -> Callable[..., Array]:
     """The `__call__` of a network, with the products that its field `precision` says, in gradients
-    too.
+    too; 'default' are those of JAX, or of whoever has changed these.
     """
 
     @functools.wraps(call)
     def wrapped(self, *args, **kwargs):
+        if self.precision == 'default':
+            return call(self, *args, **kwargs)
         with jax.default_matmul_precision(self.precision):
             return call(self, *args, **kwargs)
 

@@ -186,3 +186,32 @@ def test_tests_stand_as_the_house_does():
 @pytest.mark.parametrize('room', [room for room in HOUSE if (ROOT / room).is_dir()])
 def test_every_package_is_tested(room):
     assert list((ROOT / 'tests' / room).glob('test_*.py'))
+
+
+# Requirements
+
+
+def test_a_gpu_gets_the_jax_that_is_locked():
+    versions = [
+        re.findall(r'^jax(?:\[\w+\])?==(.+)$', (ROOT / name).read_text(), re.M)
+        for name in ('requirements.lock', 'requirements-cuda.txt')
+    ]
+    assert versions[0] == versions[1] != []
+
+
+# Links
+
+
+def test_links_within_the_documents_lead_somewhere():
+    paths = [ROOT / 'README.md', *(ROOT / 'docs').glob('*.md')]
+    anchors = {}
+    for path in paths:
+        titles = re.findall(r'^#+ (.+)$', path.read_text(), re.M)
+        kept = (re.sub(r'[^\w\- ]', '', title.lower()) for title in titles)
+        anchors[path.resolve()] = {title.replace(' ', '-') for title in kept}
+    for path in paths:
+        for link in re.findall(r'\]\((?!https?:)([^)\s]+)\)', path.read_text()):
+            target, _, anchor = link.partition('#')
+            found = (path.parent / target).resolve() if target else path.resolve()
+            assert found.exists(), f'{path}: {link}'
+            assert not anchor or anchor in anchors[found], f'{path}: {link}'
