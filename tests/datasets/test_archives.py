@@ -117,6 +117,17 @@ def test_images_that_are_not_listed_have_no_label(tmp_path, write):
     assert found == {i: i % 4 if i else -1 for i in range(NUM)}
 
 
+@every_kind
+def test_a_fingerprint_changes_with_the_labels_that_dataset_json_gives(tmp_path, write):
+    swapped = {'labels': [[name, (label + 1) % 4] for name, label in LABELS['labels']]}
+    first, same, other = (
+        load(write(tmp_path / f'{i}', of_edm(labels)))
+        for i, labels in enumerate([LABELS, LABELS, swapped])
+    )
+    assert first.fingerprint == same.fingerprint
+    assert first.fingerprint != other.fingerprint
+
+
 @every_archive
 def test_folders_in_archives_are_splits_and_classes(tmp_path, write):
     names = ['x/train/b/1', 'x/train/a/0', 'x/val/b/2', '__MACOSX/x/train/c/3', 'x/.hidden/4']
