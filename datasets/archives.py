@@ -81,7 +81,7 @@ def tar_entries(path: str, source: str, is_wanted: Callable[[str], bool]) -> Ite
     """The files of a tar archive; DataError, which names the source, if it is none, or damaged.
 
     Of a compressed one only those that are wanted by their names can be read, and all of them
-    together take HELD_BYTES at most.
+    together take HELD_BYTES at most. Links are left out; if they are wanted, a line says so.
     """
     try:
         mode = _tar_mode(path)
@@ -91,6 +91,7 @@ def tar_entries(path: str, source: str, is_wanted: Callable[[str], bool]) -> Ite
                 found = [Entry(f.name, f.size, _InTar(path, f.offset_data, f.size)) for f in files]
             else:
                 found = _in_memory(archive, files, source, is_wanted)
+            links = [info for info in archive.getmembers() if info.issym() or info.islnk()]
     except FileNotFoundError:
         raise DataError(f'data.source {source}: there is no such file') from None
     except BROKEN_TAR as error:
@@ -100,6 +101,7 @@ def tar_entries(path: str, source: str, is_wanted: Callable[[str], bool]) -> Ite
             f'data.source {source} is no tar archive, or one that is cut short or damaged '
             f'({error}); copy or download it again'
         ) from error
+    _tell_of_links(source, sum(is_wanted(link.name) for link in links))
     yield from {entry.name: entry for entry in found}.values()
 
 
@@ -146,6 +148,16 @@ def _in_memory(
     while archive.fileobj.read(CHUNK):
         pass
     return found
+
+
+def _tell_of_links(source: str, number: int) -> None:
+    from devices import processes
+
+    if number:
+        processes.tell_once(
+            f'data.source {source}: {number:,} of its files are links, and are left out; unpack '
+            'the archive, and they are followed'
+        )
 
 
 # Members

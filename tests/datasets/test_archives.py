@@ -311,6 +311,26 @@ def test_compressed_tar_archives_that_are_damaged_are_refused(tmp_path, pack):
         assert '\n' not in str(why.value)
 
 
+@pytest.mark.parametrize('mode', ['w', 'w:gz'])
+@pytest.mark.parametrize('kind', [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=['symbolic', 'hard'])
+def test_links_in_tar_archives_are_left_out_and_that_is_said(tmp_path, capsys, mode, kind):
+    path = tmp_path / 'data'
+    with tarfile.open(path, mode) as archive:
+        for i in range(4):
+            info = tarfile.TarInfo(f'{i}.png')
+            info.size = len(png(i))
+            archive.addfile(info, io.BytesIO(png(i)))
+        for name in ('link.png', 'link.txt'):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, '0.png'
+            archive.addfile(info)
+    assert len(load(f'tar:{path}')) + len(load(f'tar:{path}', 'test')) == 4
+    assert capsys.readouterr().out == (
+        f'data.source tar:{path}: 1 of its files are links, and are left out; unpack the archive, '
+        'and they are followed\n'
+    )
+
+
 def test_an_archive_that_shrinks_while_it_is_read_is_named(tmp_path):
     source = write_tar(tmp_path / 'data', of_edm())
     images = load(source)
