@@ -80,7 +80,9 @@ def network_of(given: argparse.Namespace) -> tuple[Network, tuple[int, int] | No
 
 
 def load(name: str, source: str, split: str, size: tuple[int, int] | None, channels: int) -> Images:
-    """All images of one of both sets; InputError, which begins with its `name`."""
+    """All images of one of both sets, and a line that says what was found; InputError, which begins
+    with its `name`.
+    """
     try:
         found = loading.load_all(sources.at(source), size, channels, fit=None, split=split)
         found[0]  # It may be of another size.
@@ -88,6 +90,7 @@ def load(name: str, source: str, split: str, size: tuple[int, int] | None, chann
         raise InputError(f'{name}: {error}') from error
     if len(found) < quality.FEWEST:
         raise InputError(f'{name}: {len(found)} images; at least {quality.FEWEST} needed')
+    processes.tell_once(f'{name} {found.found()}')
     return found
 
 

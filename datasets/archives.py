@@ -6,7 +6,9 @@ held in memory.
 """
 
 import functools
+import lzma
 import os
+import re
 import struct
 import tarfile
 import threading
@@ -23,7 +25,15 @@ BROKEN_ZIP = (
     *(OSError, EOFError, ValueError, RuntimeError, NotImplementedError),
     *(zipfile.BadZipFile, zlib.error),
 )
-BROKEN_TAR = (OSError, EOFError, ValueError, tarfile.TarError, zlib.error)
+BROKEN_TAR = (OSError, EOFError, ValueError, tarfile.TarError, zlib.error, lzma.LZMAError)
+# How tar archives begin that are compressed, by the modes that tarfile reads them in.
+COMPRESSED = {
+    'r:gz': rb'\x1f\x8b',
+    'r:bz2': rb'BZh[1-9]1AY&SY',
+    'r:xz': rb'\xfd7zXZ\0|\]\0\0',
+}
+UNCOMPRESSED = 'r:'
+CHUNK = 2**20
 # In a zip archive the name of a file, and more, lie before it: their lengths are in its header.
 HEADER_BYTES, LENGTHS_AT = 30, 26
 ENCRYPTED = 1  # a bit of the flags in a zip archive
@@ -68,52 +78,86 @@ def zip_entries(path: str, source: str) -> Iterator[Entry]:
 
 
 def tar_entries(path: str, source: str, is_wanted: Callable[[str], bool]) -> Iterator[Entry]:
-    """The files of a tar archive; DataError, which names the source, if it is none.
+    """The files of a tar archive; DataError, which names the source, if it is none, or damaged.
 
     Of a compressed one only those that are wanted by their names can be read, and all of them
-    together take HELD_BYTES at most.
+    together take HELD_BYTES at most. Links are left out; if they are wanted, a line says so.
     """
     try:
-        with tarfile.open(path, 'r:') as archive:
-            found = {member.name: member for member in archive if member.isfile()}
+        mode = _tar_mode(path)
+        with tarfile.open(path, mode) as archive:
+            files = _to_the_end(archive)
+            if mode == UNCOMPRESSED:
+                found = [Entry(f.name, f.size, _InTar(path, f.offset_data, f.size)) for f in files]
+            else:
+                found = _in_memory(archive, files, source, is_wanted)
+            links = [info for info in archive.getmembers() if info.issym() or info.islnk()]
     except FileNotFoundError:
         raise DataError(f'data.source {source}: there is no such file') from None
-    except tarfile.ReadError:
-        yield from _compressed_tar_entries(path, source, is_wanted)
-        return
     except BROKEN_TAR as error:
-        raise _no_tar(source, error) from error
-    for name, info in found.items():
-        yield Entry(name, info.size, _InTar(path, info.offset_data, info.size))
-
-
-def _compressed_tar_entries(
-    path: str, source: str, is_wanted: Callable[[str], bool]
-) -> Iterator[Entry]:
-    found, total = {}, 0
-    try:
-        with tarfile.open(path) as archive:
-            for info in archive:
-                if not info.isfile():
-                    continue
-                content = archive.extractfile(info).read() if is_wanted(info.name) else b''
-                found[info.name] = Entry(info.name, info.size, _Held(content))
-                total += len(content)
-                if total > HELD_BYTES:
-                    break
-    except BROKEN_TAR as error:
-        raise _no_tar(source, error) from error
-    if total > HELD_BYTES:
+        if isinstance(error, DataError):
+            raise
         raise DataError(
-            f'data.source {source} is compressed, and its images take over {HELD_BYTES:,} bytes, '
-            'which would be held in memory; unpack it, and give folder:PATH, or decompress it to '
-            'a .tar file'
+            f'data.source {source} is no tar archive, or one that is cut short or damaged '
+            f'({error}); copy or download it again'
+        ) from error
+    _tell_of_links(source, sum(is_wanted(link.name) for link in links))
+    yield from {entry.name: entry for entry in found}.values()
+
+
+def _tar_mode(path: str) -> str:
+    """The mode that tarfile reads an archive in, by its first bytes."""
+    with open(path, 'rb') as stream:
+        beginning = stream.read(16)
+    is_one = (mode for mode, pattern in COMPRESSED.items() if re.match(pattern, beginning))
+    return next(is_one, UNCOMPRESSED)
+
+
+def _to_the_end(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The files of an open archive, without links and folders; ReadError if its end is missing.
+
+    tarfile takes whatever is no header for the end, and a file that is cut short as well.
+    """
+    for info in archive:
+        if info.isfile():
+            yield info
+    archive.fileobj.seek(archive.offset)
+    if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise tarfile.ReadError(f'its end is missing, {tarfile.BLOCKSIZE} zeros')
+
+
+def _in_memory(
+    archive: tarfile.TarFile,
+    files: Iterator[tarfile.TarInfo],
+    source: str,
+    is_wanted: Callable[[str], bool],
+) -> list[Entry]:
+    """The files with their contents, of those that are wanted; DataError above HELD_BYTES."""
+    found, held = [], 0
+    for info in files:
+        content = archive.extractfile(info).read() if is_wanted(info.name) else b''
+        found.append(Entry(info.name, info.size, _Held(content)))
+        held += len(content)
+        if held > HELD_BYTES:
+            raise DataError(
+                f'data.source {source} is compressed, and its images take over {HELD_BYTES:,} '
+                'bytes, which would be held in memory; unpack it, and give folder:PATH, or '
+                'decompress it to a .tar file'
+            )
+    # Behind the last byte is a checksum of the whole.
+    while archive.fileobj.read(CHUNK):
+        pass
+    return found
+
+
+def _tell_of_links(source: str, number: int) -> None:
+    from devices import processes
+
+    if number:
+        processes.tell_once(
+            f'data.source {source}: {number:,} of its files are links, and are left out; unpack '
+            'the archive, and they are followed'
         )
-    yield from found.values()
-
-
-def _no_tar(source: str, error: Exception) -> DataError:
-    return DataError(f'data.source {source} is no tar archive, or one that is cut short ({error})')
 
 
 # Members

@@ -14,26 +14,21 @@ line says that they are not the published ones.
 """
 
 import functools
-import gzip
 import os
 import pathlib
 import re
-import tarfile
-import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
-from datasets import downloads, pickles
+from datasets import archives, downloads, pickles
 from datasets.downloads import Published
 from datasets.stored import DataError
 
 SIDE, PIXELS = 32, 3 * 32 * 32
 URL = 'https://www.cs.toronto.edu/~kriz/'
-GZIP = b'\x1f\x8b'  # how such a file begins
-BROKEN_ARCHIVE = (OSError, EOFError, tarfile.TarError, zlib.error, ValueError)
 
 
 class Format(NamedTuple):
@@ -114,9 +109,9 @@ def _state(place: pathlib.Path) -> tuple[pathlib.Path, tuple]:
 
 def _published(name: str, directory: pathlib.Path) -> pathlib.Path:
     """The published archive, of either format, from a directory, or downloaded to it."""
-    archives = [form.archive for form in DATA_SETS[name].formats]
-    there = [archive for archive in archives if (directory / archive.name).exists()]
-    archive = (there or archives)[0]
+    published = [form.archive for form in DATA_SETS[name].formats]
+    there = [archive for archive in published if (directory / archive.name).exists()]
+    archive = (there or published)[0]
     path = downloads.fetch(archive, directory, name, f'give --config.data.source={name}:PATH')
     found = downloads.md5(path)
     if found != archive.md5:
@@ -139,8 +134,8 @@ def _locate(source: str, name: str, path: pathlib.Path) -> pathlib.Path:
     for place in unpacked:
         if any((place / form.test).is_file() for form in formats):
             return place
-    archives = (path / form.archive.name for form in formats)
-    found = next((archive for archive in archives if archive.is_file()), None)
+    packed = (path / form.archive.name for form in formats)
+    found = next((archive for archive in packed if archive.is_file()), None)
     if found is None:
         raise DataError(f'data.source {source} holds {_neither(name)}')
     return found
@@ -148,9 +143,9 @@ def _locate(source: str, name: str, path: pathlib.Path) -> pathlib.Path:
 
 def _neither(name: str) -> str:
     formats = DATA_SETS[name].formats
-    archives = ' or '.join(form.archive.name for form in formats)
+    packed = ' or '.join(form.archive.name for form in formats)
     tests = ' nor '.join(form.test for form in formats)
-    return f'neither {tests}; {archives} needed, or the folder that it unpacks to'
+    return f'neither {tests}; {packed} needed, or the folder that it unpacks to'
 
 
 # Reading
@@ -184,33 +179,15 @@ def _in_folder(place: pathlib.Path) -> Files:
 
 
 def _in_archive(source: str, path: pathlib.Path) -> Files:
-    """The files of an archive. All of it is read, since at its end is a checksum of the whole."""
-    found = {}
-    try:
-        with _opened(path) as stream:
-            with tarfile.open(fileobj=stream, mode='r|') as archive:
-                for member in archive:
-                    name = os.path.basename(member.name)
-                    if member.isfile() and _is_part(name):
-                        found[name] = (f'{path}/{name}', archive.extractfile(member).read())
-            while stream.read(downloads.CHUNK):
-                pass
-    except BROKEN_ARCHIVE as error:
-        raise DataError(
-            f'data.source {source} is no tar archive that can be read ({error}); if it was '
-            'downloaded it is damaged: download it again'
-        ) from error
-    return found
+    """The files of an archive, compressed or not."""
+    entries = archives.tar_entries(str(path), source, _is_part)
+    parts = {os.path.basename(entry.name): entry for entry in entries if _is_part(entry.name)}
+    return {name: (f'{path}/{name}', entry.member.read()) for name, entry in parts.items()}
 
 
-def _opened(path: pathlib.Path):
-    with path.open('rb') as stream:
-        is_compressed = stream.read(2) == GZIP
-    return gzip.open(path) if is_compressed else path.open('rb')
-
-
-def _is_part(name: str) -> bool:
-    """Whether a file belongs to any of the data sets."""
+def _is_part(path: str) -> bool:
+    """Whether a file belongs to any of the data sets, by its name."""
+    name = os.path.basename(path)
     return any(
         name in (form.test, form.meta) or re.fullmatch(form.train, name)
         for data_set in DATA_SETS.values()

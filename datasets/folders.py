@@ -106,7 +106,9 @@ def _stored(
         read=lambda i: (image_files.decode(files[i].path, max_pixels, files[i].member), labels[i]),
         length=len(files),
         undivided=found_in_all.lengths is None,
-        fingerprint=lambda chosen: identity.of_files([files[i] for i in chosen]),
+        fingerprint=lambda chosen: _fingerprint(
+            [files[i] for i in chosen], labels[chosen], labels_of.are_in_paths
+        ),
         labels=lambda chosen: labels[chosen],
         places=None if found_in_all.lengths else np.array([place(file.name) for file in files]),
         name=lambda i: files[i].path,
@@ -114,14 +116,26 @@ def _stored(
     )
 
 
+def _fingerprint(
+    files: list[ImageFile], labels: Int[np.ndarray, 'n'], labels_are_in_paths: bool
+) -> str:
+    """Changes with the files, and with labels that the names of the files do not tell."""
+    of_files = identity.of_files(files)
+    if labels_are_in_paths:
+        return of_files
+    return identity.of_text(of_files, identity.of_arrays(labels))
+
+
 # Labels
 
 
 class _Labels(NamedTuple):
-    """The labels of the images of each split, and the names of their classes."""
+    """The labels of the images of each split, the names of their classes, and whether the paths of
+    images tell them."""
 
     by_split: dict[str, Int[np.ndarray, 'n']]
     names: tuple[str, ...]
+    are_in_paths: bool
 
 
 def _by_folders(used: dict[str, list[ImageFile]]) -> _Labels:
@@ -132,9 +146,8 @@ def _by_folders(used: dict[str, list[ImageFile]]) -> _Labels:
         split: [label[file.names[0]] if _is_in_one(file) else NO_LABEL for file in part]
         for split, part in used.items()
     }
-    return _Labels(
-        {split: np.array(row, np.int32) for split, row in of_files.items()}, tuple(names)
-    )
+    by_split = {split: np.array(row, np.int32) for split, row in of_files.items()}
+    return _Labels(by_split, tuple(names), are_in_paths=True)
 
 
 def _in_files(
@@ -144,7 +157,8 @@ def _in_files(
     of_files = {
         split: [label.get(file.name, NO_LABEL) for file in part] for split, part in used.items()
     }
-    return _Labels({split: np.array(row, np.int32) for split, row in of_files.items()}, ())
+    by_split = {split: np.array(row, np.int32) for split, row in of_files.items()}
+    return _Labels(by_split, (), are_in_paths=False)
 
 
 def _is_in_one(file: ImageFile) -> bool:

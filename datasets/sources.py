@@ -35,14 +35,16 @@ def find(source: str, split: str, data_dir: str | None, max_pixels: int = MAX_PI
         DataError: there is no such source or file, or it holds something else. All broken image
             files of a small folder, and all truncated ones of a large folder, are found here.
     """
-    kind, _, path = source.partition(':')
+    kind, colon, path = source.partition(':')
     path = path and os.path.normpath(os.path.expanduser(path))
     data_dir = data_dir and os.path.expanduser(data_dir)
+    if colon and not path and kind in (*AT_PATHS, *cifar.DATA_SETS):
+        raise DataError(f'data.source {source!r}: a path is needed, as in {kind}:PATH')
     if source in EMBEDDED:
         return EMBEDDED[source]()
-    if kind in cifar.DATA_SETS and (path or source == kind):
+    if kind in cifar.DATA_SETS:
         return _cifar(kind, path or None, split, data_dir)
-    if kind in AT_PATHS and path:
+    if kind in AT_PATHS and colon:
         return _at_path(kind, path, split, max_pixels)
     return _tfds(source, split, data_dir)
 

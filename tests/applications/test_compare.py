@@ -42,8 +42,13 @@ def sets(tmp_path_factory):
 def table(capsys, *arguments):
     """The numbers by their names."""
     compare.main([str(argument) for argument in arguments])
-    rows = [line.split() for line in capsys.readouterr().out.splitlines() if '...' not in line]
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if is_of_table(line)]
     return {row[0]: float(row[1].replace(',', '')) for row in rows}
+
+
+def is_of_table(line):
+    """Not of the lines before it."""
+    return '...' not in line and not line.startswith(('IMAGES ', 'REFERENCE '))
 
 
 def test_a_set_is_at_no_distance_from_itself_however_it_is_stored(classifier, sets, capsys):
@@ -54,6 +59,16 @@ def test_a_set_is_at_no_distance_from_itself_however_it_is_stored(classifier, se
     other = table(capsys, sets / 'first', f'folder:{sets / "others"}', by, '--batch_size=7')
     assert other['fd_images_classifier'] == 30
     assert other['fd_classifier'] > 100 * same['fd_classifier']
+
+
+def test_what_was_found_is_said_before_the_table(classifier, sets, capsys):
+    compare.processes.tell_once.cache_clear()
+    compare.main([str(sets / 'others'), f'npz:{sets}/first.npz', f'--classifier={classifier}'])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        f'IMAGES folder:{sets}/others: 40 images of 8x8 pixels, no classes',
+        f'REFERENCE npz:{sets}/first.npz: 30 images of 8x8 pixels, no classes',
+    ]
 
 
 @pytest.mark.parametrize(

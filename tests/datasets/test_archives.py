@@ -1,8 +1,11 @@
 """Archives of images: the same images as in a folder, for any number of threads and processes."""
 
+import bz2
 import concurrent.futures
+import gzip
 import io
 import json
+import lzma
 import os
 import pathlib
 import pickle
@@ -115,6 +118,17 @@ def test_images_that_are_not_listed_have_no_label(tmp_path, write):
         batch = everything(load(source, split))
         found |= dict(zip(numbers([batch]), batch['label'].tolist(), strict=True))
     assert found == {i: i % 4 if i else -1 for i in range(NUM)}
+
+
+@every_kind
+def test_a_fingerprint_changes_with_the_labels_that_dataset_json_gives(tmp_path, write):
+    swapped = {'labels': [[name, (label + 1) % 4] for name, label in LABELS['labels']]}
+    first, same, other = (
+        load(write(tmp_path / f'{i}', of_edm(labels)))
+        for i, labels in enumerate([LABELS, LABELS, swapped])
+    )
+    assert first.fingerprint == same.fingerprint
+    assert first.fingerprint != other.fingerprint
 
 
 @every_archive
@@ -230,13 +244,91 @@ def test_of_large_archives_headers_alone_are_read(tmp_path, monkeypatch):
     assert max(asked) == 2000
 
 
-@pytest.mark.parametrize('write', [write_zip, write_tar])
-def test_archives_that_are_cut_short_are_refused(tmp_path, write):
-    source = write(tmp_path / 'data', of_edm())
+def test_zip_archives_that_are_cut_short_are_refused(tmp_path):
+    source = write_zip(tmp_path / 'data', of_edm())
     content = (tmp_path / 'data').read_bytes()
     (tmp_path / 'data').write_bytes(content[:-12_000])
-    with pytest.raises(DataError, match=r'data is no (zip|tar) archive, or one that is cut short'):
+    with pytest.raises(DataError, match=r'data is no zip archive, or one that is cut short'):
         load(source)
+
+
+def cut(path):
+    """By where it is, so much of an archive as is before: member 20, in its header, and so on."""
+    with tarfile.open(path) as archive:
+        members = archive.getmembers()
+        end = archive.offset
+    middle = members[20]
+    return {
+        'between members': middle.offset,
+        'in a header': middle.offset + 100,
+        'in data': middle.offset_data + 10,
+        'in padding': middle.offset_data + middle.size + 1,
+        'before the end': end,
+        'in the end': end + 100,
+    }
+
+
+CUTS = ['between members', 'in a header', 'in data', 'in padding', 'before the end', 'in the end']
+
+
+@pytest.mark.parametrize('place', CUTS)
+@pytest.mark.parametrize('pack', [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_tar_archives_that_are_cut_short_are_refused(tmp_path, place, pack):
+    """Those that were cut before they were compressed, too."""
+    path = tmp_path / 'data'
+    source = write_tar(path, of_edm())
+    content = path.read_bytes()
+    path.write_bytes(pack(content[: cut(path)[place]]))
+    with pytest.raises(DataError, match=r'data is no tar archive, or one that is cut short') as why:
+        load(source)
+    assert 'held in memory' not in str(why.value)
+    path.write_bytes(pack(content))
+    assert len(load(source)) + len(load(source, 'test')) == NUM
+
+
+def test_a_tar_archive_that_is_cut_short_is_not_taken_for_a_compressed_one(tmp_path, monkeypatch):
+    """However large it is."""
+    path = tmp_path / 'data'
+    source = write_tar(path, of_edm())
+    path.write_bytes(path.read_bytes()[: cut(path)['in data']])
+    monkeypatch.setattr(archives, 'HELD_BYTES', 1000)
+    with pytest.raises(DataError, match='is no tar archive, or one that is cut short'):
+        load(source)
+
+
+@pytest.mark.parametrize('pack', [gzip.compress, bz2.compress, lzma.compress])
+def test_compressed_tar_archives_that_are_damaged_are_refused(tmp_path, pack):
+    """Where it was compressed, or at the end, in the checksum."""
+    path = tmp_path / 'data'
+    source = write_tar(path, of_edm())
+    content = pack(path.read_bytes())
+    for place in (len(content) // 2, len(content) - 6):
+        damaged = bytearray(content)
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match='data is no tar archive, or one .* damaged') as why:
+            load(source)
+        assert '\n' not in str(why.value)
+
+
+@pytest.mark.parametrize('mode', ['w', 'w:gz'])
+@pytest.mark.parametrize('kind', [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=['symbolic', 'hard'])
+def test_links_in_tar_archives_are_left_out_and_that_is_said(tmp_path, capsys, mode, kind):
+    path = tmp_path / 'data'
+    with tarfile.open(path, mode) as archive:
+        for i in range(4):
+            info = tarfile.TarInfo(f'{i}.png')
+            info.size = len(png(i))
+            archive.addfile(info, io.BytesIO(png(i)))
+        for name in ('link.png', 'link.txt'):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, '0.png'
+            archive.addfile(info)
+    assert len(load(f'tar:{path}')) + len(load(f'tar:{path}', 'test')) == 4
+    assert capsys.readouterr().out == (
+        f'data.source tar:{path}: 1 of its files are links, and are left out; unpack the archive, '
+        'and they are followed\n'
+    )
 
 
 def test_an_archive_that_shrinks_while_it_is_read_is_named(tmp_path):

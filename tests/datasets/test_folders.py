@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import folders, loading
+from datasets import folders, identity, loading
+from datasets.image_files import ImageFile
+from datasets.sizes import MAX_PIXELS
 from datasets.stored import SPLITS, DataError
 from tests.support.numbered import everything, numbers
 
@@ -184,6 +186,20 @@ def test_a_split_of_links_to_the_other_one_is_refused(tmp_path):
     (tmp_path / 'train').symlink_to('test')
     with pytest.raises(DataError, match='all images of the train split are links to those of the'):
         found(source)
+
+
+# Fingerprints
+
+
+def test_the_fingerprint_of_a_folder_of_classes_stays_that_of_its_files(tmp_path):
+    """The workdirs of older runs hold it."""
+    make(tmp_path, *TWO_CLASSES)
+    stored = folders.find(str(tmp_path), 'train', MAX_PIXELS)
+    files = []
+    for name in (f'{name}.png' for name in TWO_CLASSES):
+        path = tmp_path / name
+        files.append(ImageFile(str(path), name, (), path.stat().st_size, 0, path))
+    assert stored.fingerprint(np.arange(4)) == identity.of_files(files)
 
 
 # Paths

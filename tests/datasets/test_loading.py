@@ -391,7 +391,6 @@ def test_files_that_are_missing_or_no_npz_are_refused(tmp_path):
             'mnist:9.9.9',
             "^data.source 'mnist:9.9.9': Dataset mnist cannot be loaded at version 9.9.9",
         ),
-        ('npz:', 'unknown'),
         ('', 'unknown'),
         (__file__, f'similar: npz:{__file__}'),
     ],
@@ -418,3 +417,11 @@ def test_impossible_arguments_are_refused_with_what_is_allowed(arguments, messag
     defaults = {'source': 'digits', 'split': 'train', 'image_size': (8, 8), 'channels': 1}
     with pytest.raises(DataError, match=message):
         loading.load(**{**defaults, **arguments})
+
+
+@pytest.mark.parametrize('kind', ['cifar10', 'cifar100', 'folder', 'zip', 'tar', 'npz'])
+def test_a_source_that_lacks_its_path_is_refused(kind):
+    with pytest.raises(
+        DataError, match=f"^data.source '{kind}:': a path is needed, as in {kind}:P"
+    ):
+        loading.load(f'{kind}:', 'train', (8, 8), 1)

@@ -6,6 +6,7 @@ import importlib
 import json
 import math
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -93,6 +94,15 @@ def test_no_two_experiments_name_the_same_workdir():
     docs = [module(name).__doc__ for name in ALL]
     workdirs = [doc.split('--workdir=')[1].split()[0] for doc in docs]
     assert len(set(workdirs)) == len(workdirs)
+
+
+def test_the_docs_say_how_to_get_the_data_of_every_experiment():
+    """Of MNIST a package has 5,000 digits; the patches are cut by a command of their config."""
+    published = (ROOT / 'docs' / 'data.md').read_text().partition('## Sources')[0]
+    patterns = re.findall(r'`(configs/\S+\.py)`', published)
+    told = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    untold = {name for name in ALL if ROOT / 'configs' / f'{name}.py' not in told}
+    assert untold == {name for name in ALL if 'mnist' in name or 'patches' in name}
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
