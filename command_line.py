@@ -84,6 +84,11 @@ def with_config(argv: list[str]) -> list[str]:
     return [argv[0], f'--config={path}', *argv[1:]]
 
 
+def is_of_field(error: Exception) -> bool:
+    """Whether a flag is not known because the config is not, of which it is a field."""
+    return isinstance(error, flags.UnrecognizedFlagError) and error.flagname.startswith('config')
+
+
 def names_config(argv: list[str]) -> bool:
     """Whether a command line has --config, and not only fields of it."""
     return any(re.match(r'--?config(=|$)', flag) for flag in argv)

@@ -98,6 +98,7 @@ def parse(argv: list[str]) -> list[str]:
     """Reads the flags; what cannot be read ends the program in one line."""
     try:
         argv = command_line.with_config(argv)
+        sys.argv[:] = argv  # Where ml_collections looks for the order of flags.
         rest = flags.FLAGS(argv)
     except (AttributeError, KeyError) as error:
         # From ml_collections, with the name of a field and a guess; within a section the one error
@@ -109,7 +110,8 @@ def parse(argv: list[str]) -> list[str]:
     except InputError as error:
         refuse(error)
     except (flags.Error, IndexError, TypeError, ValueError) as error:
-        refuse(error if command_line.names_config(argv) else command_line.WITHOUT_CONFIG)
+        is_of_config = command_line.names_config(argv) or not command_line.is_of_field(error)
+        refuse(error if is_of_config else command_line.WITHOUT_CONFIG)
     if CONFIG.value is None:
         refuse(command_line.WITHOUT_CONFIG)
     if not isinstance(CONFIG.value, ConfigDict):

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
-from datasets.stored import DataError
+from datasets.stored import DataError, nothing_there
 
 # Of a compressed tar archive so much is held in memory.
 HELD_BYTES = 2 * 2**30
@@ -60,7 +60,7 @@ def zip_entries(path: str, source: str) -> Iterator[Entry]:
         with zipfile.ZipFile(path) as archive:
             found = {info.filename: info for info in archive.infolist() if not info.is_dir()}
     except FileNotFoundError:
-        raise DataError(f'data.source {source}: there is no such file') from None
+        raise nothing_there(source, path, 'file') from None
     except BROKEN_ZIP as error:
         raise DataError(
             f'data.source {source} is no zip archive, or one that is cut short ({error})'
@@ -93,7 +93,7 @@ def tar_entries(path: str, source: str, is_wanted: Callable[[str], bool]) -> Ite
                 found = _in_memory(archive, files, source, is_wanted)
             links = [info for info in archive.getmembers() if info.issym() or info.islnk()]
     except FileNotFoundError:
-        raise DataError(f'data.source {source}: there is no such file') from None
+        raise nothing_there(source, path, 'file') from None
     except BROKEN_TAR as error:
         if isinstance(error, DataError):
             raise

@@ -25,7 +25,7 @@ from jaxtyping import Int, UInt8
 
 from datasets import archives, downloads, pickles
 from datasets.downloads import Published
-from datasets.stored import DataError
+from datasets.stored import DataError, nothing_there
 
 SIDE, PIXELS = 32, 3 * 32 * 32
 URL = 'https://www.cs.toronto.edu/~kriz/'
@@ -126,7 +126,7 @@ def _published(name: str, directory: pathlib.Path) -> pathlib.Path:
 def _locate(source: str, name: str, path: pathlib.Path) -> pathlib.Path:
     """The archive or the folder that a path means."""
     if not path.exists():
-        raise DataError(f'data.source {source}: there is no such file or folder')
+        raise nothing_there(source, path, 'file or folder')
     if path.is_file():
         return path
     formats = DATA_SETS[name].formats

@@ -26,7 +26,7 @@ from datasets import archives, dataset_json, identity, image_files, inventory
 from datasets.archives import Entry
 from datasets.image_files import EXTENSIONS, ImageFile
 from datasets.inventory import Inventory
-from datasets.stored import NO_LABEL, DataError, Stored
+from datasets.stored import NO_LABEL, DataError, Stored, nothing_there
 
 # What folders with splits are called, in any case: Train, training_set, val2017, test-images.
 KINDS = {
@@ -193,7 +193,7 @@ def _files(path: str) -> Iterator[ImageFile]:
     from devices import processes
 
     if not os.path.isdir(path):
-        raise DataError(f'data.source folder:{path}: there is no such folder')
+        raise nothing_there(f'folder:{path}', path, 'folder')
     options = {
         'unit': 'file',
         'desc': f'finding images in {path}',

@@ -20,7 +20,7 @@ from jaxtyping import Int, UInt8
 from datasets import cifar, folders, identity
 from datasets.inventory import Inventory
 from datasets.sizes import MAX_PIXELS
-from datasets.stored import NO_LABEL, DataError, Stored
+from datasets.stored import NO_LABEL, DataError, Stored, nothing_there
 from storage.files import BROKEN_NPZ
 
 CHANNELS = ((), (1,), (3,), (4,))  # Of arrays: grey without and with an axis, RGB, RGBA.
@@ -115,7 +115,7 @@ def _npz(path: str, split: str, max_pixels: int) -> Stored:
             wanted = (key, 'class_names', *(f'{prefixes[part]}labels' for part in lengths))
             found = {name: file[name] for name in wanted if name in keys}
     except FileNotFoundError:
-        raise DataError(f'data.source npz:{path}: there is no such file') from None
+        raise nothing_there(f'npz:{path}', path, 'file') from None
     except BROKEN_NPZ as error:
         raise DataError(
             f'data.source npz:{path} is no .npz file of plain arrays ({error})'

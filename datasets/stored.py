@@ -1,6 +1,7 @@
 """What every source of images gives: images as they are stored, to be read by index."""
 
 import dataclasses
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -30,6 +31,17 @@ class Examples(Protocol):
 
 class DataError(InputError):
     """Data that cannot be used. One line: which field or file, what it is, what is allowed."""
+
+
+def nothing_there(source: str, path: str | os.PathLike, kind: str) -> DataError:
+    """What is raised where a source is not: where it was looked for, and what can be done."""
+    place = os.path.abspath(path)
+    if os.path.exists(place):
+        return DataError(f'data.source {source}: {place} is there, and no {kind}, which is needed')
+    return DataError(
+        f'data.source {source}: there is no such {kind}, {place}; where data have moved, '
+        '--config.data.source says the new place'
+    )
 
 
 @dataclasses.dataclass(frozen=True)

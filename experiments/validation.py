@@ -88,12 +88,17 @@ def check_value(field: str, value: Any, declared: Field) -> None:
             )
         if declared.length is not None and len(value) not in declared.length:
             raise InputError(
-                f'{field}: {value!r} has {len(value)} elements; {declared.length} needed'
+                f'{field}: {value!r} has {len(value)} elements; {_count(declared.length)} needed, '
+                f'{declared.meaning}'
             )
         for one in value:
             _check_one(field, one, declared)
     else:
         _check_one(field, value, declared)
+
+
+def _count(length: Range) -> str:
+    return f'{length.low:g}' if length.low == length.high else str(length)
 
 
 def _check_one(field: str, value: Any, declared: Field) -> None:

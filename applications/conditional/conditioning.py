@@ -112,7 +112,10 @@ def in_turn(labels: list[int]) -> Callable[[Int[Array, '*n']], Int[Array, '*n']]
 
 def _num_classes(classifier: Classifier | None) -> int:
     if classifier is None:
-        raise InputError('task.classifier: a network that knows no classes needs one to guide it')
+        raise InputError(
+            'task.classifier: a network that knows no classes needs one to guide it; one that is '
+            'trained with model.num_classes needs none'
+        )
     return classifier.num_classes
 
 
