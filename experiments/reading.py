@@ -67,11 +67,11 @@ def image_format(data: ConfigDict) -> ImageFormat:
     )
 
 
-def load_images(data: ConfigDict, split: str, num_classes: int = 0) -> Images:
+def load_images(data: ConfigDict, split: str, num_classes: int | None = None) -> Images:
     """The images of a split, as config.data says; what the source holds is said in a line.
 
-    Raises InputError if their labels are not those of a network with so many classes (0: no labels
-    are needed).
+    Raises InputError if their labels are not those of a network with so many classes (0: it is
+    given none, which is said too; None: there is no such network).
     """
     images = loading.load(
         data.source,
@@ -84,7 +84,9 @@ def load_images(data: ConfigDict, split: str, num_classes: int = 0) -> Images:
         data.crop_size,
         data.max_pixels,
     )
-    processes.tell_once(f'data.source {images.found()}')
+    unused = num_classes == 0 and images.class_names
+    note = '; the classes are not used: model.num_classes is 0' if unused else ''
+    processes.tell_once(f'data.source {images.found()}{note}')
     return labels.checked(images, split, data.source, num_classes) if num_classes else images
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from choices import InputError
 from datasets import loading
-from experiments import kinds, labels
-from tests import tiny_classes, tiny_classifier
+from experiments import kinds, labels, reading
+from tests import tiny_classes, tiny_classifier, tiny_config
 from tests.support.numbered import numbered
 
 
@@ -96,3 +96,16 @@ def test_every_experiment_that_uses_labels_refuses_them(tmp_path, file, split, v
     config.model.num_classes = 4
     with pytest.raises(InputError, match=f'model.num_classes: 4, and .*{re.escape(split)}.*{why}'):
         kinds.create(config).data(split)
+
+
+@pytest.mark.parametrize(('num_classes', 'said'), [(0, True), (2, False), (None, False)])
+def test_classes_that_a_network_is_not_given_are_told(num_classes, said, tmp_path, capsys):
+    images, labels = np.zeros((20, 8, 8, 1), np.uint8), np.arange(20) % 2
+    path = tmp_path / f'{num_classes}.npz'
+    np.savez(path, images=images, labels=labels, class_names=np.array(['cat', 'dog']))
+    config = tiny_config.get_config()
+    config.data.source = f'npz:{path}'
+    reading.load_images(config.data, 'train', num_classes)
+    told = capsys.readouterr().out
+    assert '2 classes: cat (10), dog (10)' in told
+    assert ('; the classes are not used: model.num_classes is 0' in told) == said
