@@ -103,6 +103,7 @@ class Periodic:
         return [self.fields[p] > 0 and (step % self.fields[p] == 0 or ends) for p in periods]
 
     def _save_picture(self, step: int, params: Params, stop: StopRequest) -> None:
+        stop.check()  # Before a line says that something is drawn, and it is compiled.
         drawn = self.draws(params, before_batch=stop.check)
         if drawn.problem:
             processes.say(f'step {step}, {drawn.problem}')

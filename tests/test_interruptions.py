@@ -21,6 +21,7 @@ from benchmarks import equivalence, launches
 from datasets import batching, image_files, loading
 from devices import preemption
 from evaluation import batchwise
+from experiments import periodic
 from reports import logs
 from storage import files
 from tests import tiny_config
@@ -166,6 +167,28 @@ def test_a_checkpoint_that_is_due_is_whole_before_its_samples_are_drawn(tmp_path
     assert [row['step'] for row in logs.read(tmp_path / 'logs' / 'metrics.jsonl')][-1] == 20
     program.call(*flags)
     assert (tmp_path / 'samples' / '0000020.png').exists()
+
+
+def test_after_a_signal_no_picture_is_begun(tmp_path, monkeypatch, capsys):
+    """Though one is due after the dispatch that was under way."""
+    draw = periodic.Periodic._draw
+
+    def stop_and_draw(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(3 * preemption.SAME_REQUEST_SECONDS)
+        draw(*args)
+
+    monkeypatch.setattr(periodic.Periodic, '_draw', stop_and_draw)
+    fields = {'training.sample_every': 4, 'training.num_steps': 20}
+    with pytest.raises(SystemExit):
+        program.call(
+            *(CONFIG, '--mode=train', f'--workdir={tmp_path}'),
+            *(f'--config.{name}={value}' for name, value in fields.items()),
+        )
+    said = capsys.readouterr().out
+    assert f'{tmp_path}: SIGTERM; step 4 is saved' in said
+    assert 'drawing' not in said
+    assert not (tmp_path / 'samples' / '0000004.png').exists()
 
 
 def test_after_a_signal_no_further_batch_of_a_picture_is_drawn(tmp_path, monkeypatch, capsys):
