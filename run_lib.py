@@ -103,6 +103,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
                 check_skipped(config, progress, checkpoints)
             if step < fields.num_steps:
                 leave(workdir, checkpoints, state, stop.signal)
+            checkpoints.wait()  # Without StopRequest a signal would end the program before.
     with processes.saying('writing the report'):
         processes.on_first(show_training, workdir)
 

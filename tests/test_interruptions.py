@@ -13,6 +13,7 @@ import sys
 import time
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -189,6 +190,26 @@ def test_after_a_signal_no_further_batch_of_a_picture_is_drawn(tmp_path, monkeyp
     assert ended.value.code == 143
     assert drawn == [1]
     assert f'{tmp_path}: SIGTERM; step 4 is saved' in capsys.readouterr().out
+    assert (tmp_path / 'checkpoints' / '4').exists()
+
+
+def test_a_signal_while_the_last_checkpoint_is_saved_does_not_cost_it(tmp_path, monkeypatch):
+    """No picture of the last step waits for it, and it is saved in the background."""
+    temporary = ocp.path.atomicity.AtomicRenameTemporaryPath
+    finalize, ended = temporary.finalize, []
+
+    def finalize_late(*args, **options):
+        monkeypatch.setattr(temporary, 'finalize', finalize)
+        time.sleep(2)  # Until the training has nothing more to do.
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(3 * preemption.SAME_REQUEST_SECONDS)
+        return finalize(*args, **options)
+
+    monkeypatch.setattr(temporary, 'finalize', finalize_late)
+    monkeypatch.setattr(preemption, 'end_now', lambda *why: ended.append(why))
+    flags = *SHORT[:1], '--mode=train', f'--workdir={tmp_path}', '--config.training.num_steps=4'
+    program.call(*flags, '--config.training.sample_every=0')
+    assert ended == []
     assert (tmp_path / 'checkpoints' / '4').exists()
 
 
