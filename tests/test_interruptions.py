@@ -213,6 +213,24 @@ def test_a_signal_while_the_last_checkpoint_is_saved_does_not_cost_it(tmp_path, 
     assert (tmp_path / 'checkpoints' / '4').exists()
 
 
+@pytest.mark.slow
+def test_ctrl_c_that_is_for_a_script_does_not_end_what_it_runs_in_the_background():
+    """Its shell has it ignored there."""
+    in_background = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh']
+    process = subprocess.Popen(
+        [*in_background, *program.command(CONFIG, '--mode=cost')],
+        cwd=program.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None:
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    assert 'parameters' in process.stdout.read()
+
+
 # Two commands in one workdir
 
 
