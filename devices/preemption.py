@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import jax
 from jax.experimental import multihost_utils
 
-from devices import processes
+from devices import leftovers, processes
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STANDARD_STREAMS = (1, 2)  # file descriptors of stdout and stderr
@@ -87,13 +87,16 @@ def ending_at_once(why: str) -> Iterator[None]:
 
 
 def end_now(received: signal.Signals, why: str) -> NoReturn:
-    """Ends the program in one line, whatever its other threads are at."""
+    """Ends the program in one line, whatever its other threads are at, and removes what they leave:
+    see leftovers.py.
+    """
     if received == signal.SIGHUP:
         silence_closed_terminals()
     with contextlib.suppress(OSError):  # Whoever read it may be gone.
         if sys.stderr.isatty():
             print(file=sys.stderr, flush=True)  # The line so far is that of a bar, and ^C.
         print(f'{received.name}: {why}', flush=True)
+    leftovers.remove_all()
     os._exit(exit_status(received))
 
 
