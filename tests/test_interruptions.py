@@ -472,6 +472,21 @@ def test_an_import_that_a_full_disk_has_ended_is_done_by_the_same_command(tmp_pa
     assert 'has checkpoints already' in program.refusal(*flags)
 
 
+def test_an_import_that_is_interrupted_leaves_nothing_that_looks_like_a_run(tmp_path, monkeypatch):
+    """Training there would begin at random parameters."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    flags = '--mode=import', '--checkpoint=tests/data/published_ncsnpp_ve.pth'
+    monkeypatch.setattr(run_lib.Checkpoints, 'save', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        program.call('--config=tests/published_config.py', f'--workdir={tmp_path}', *flags)
+    assert not (tmp_path / 'config.json').exists()
+    refused = program.refusal('--mode=train', f'--workdir={tmp_path}')
+    assert f'none given, and {tmp_path} has no config.json to take' in refused
+
+
 def test_what_no_other_part_says_of_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), '/tmp/anything')
