@@ -9,6 +9,11 @@ from choices import InputError
 from configs import recorded
 from storage import files
 
+# What is said of a command line that has neither a config nor a workdir.
+WITHOUT_CONFIG = (
+    '--config: none given; a config file needed, or the --workdir of a run, which has one'
+)
+
 
 def define_config() -> flags.FlagHolder:
     """The flags --config and --config.FIELD, of which numbers may be `none`."""
@@ -92,8 +97,3 @@ def is_of_field(error: Exception) -> bool:
 def names_config(argv: list[str]) -> bool:
     """Whether a command line has --config, and not only fields of it."""
     return any(re.match(r'--?config(=|$)', flag) for flag in argv)
-
-
-WITHOUT_CONFIG = (
-    '--config: none given; a config file needed, or the --workdir of a run, which has one'
-)

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from typing import NamedTuple, NoReturn
 
 if __name__ == '__main__':
-    # The imports take seconds, in which Ctrl-C is to end the program without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # The imports take seconds, in which Ctrl-C is to end the program without a traceback. In the
+    # background of a script its shell has SIGINT ignored, since Ctrl-C is for the script.
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags

@@ -69,10 +69,12 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
     programs.abstract_state(experiment, mesh)  # What no network can be is refused here.
     do_what_is_due = Periodic.create(config, experiment, mesh, test_data, workdir)
     is_begun = processes.from_first(lambda: run_files.is_begun(workdir))
+    config = initial.settled(config, workdir)
     beginning = None if is_begun else initial.load(config, experiment, mesh)
+    recorded = config if beginning is None else initial.named(config, beginning.name)
 
     with (
-        run_files.training(workdir, config, {'train': train_data, 'test': test_data}),
+        run_files.training(workdir, recorded, {'train': train_data, 'test': test_data}),
         run_files.open_checkpoints(config, workdir) as checkpoints,
     ):
         state = start(config, experiment, checkpoints, mesh, beginning)
@@ -103,6 +105,7 @@ def train(config: ConfigDict, workdir: pathlib.Path) -> None:
                 check_skipped(config, progress, checkpoints)
             if step < fields.num_steps:
                 leave(workdir, checkpoints, state, stop.signal)
+            checkpoints.wait()  # Without StopRequest a signal would end the program before.
     with processes.saying('writing the report'):
         processes.on_first(show_training, workdir)
 

@@ -4,13 +4,13 @@ import functools
 import hashlib
 import os
 import pathlib
-import tempfile
 import urllib.error
 import urllib.request
 from http.client import HTTPException
 from typing import NamedTuple
 
 from datasets.stored import DataError
+from storage import files
 
 CHUNK = 2**20
 TIMEOUT_SECONDS = 30  # without a byte
@@ -60,39 +60,34 @@ def fetch(file: Published, directory: pathlib.Path, source: str, instead: str) -
 
 
 def _download(file: Published, path: pathlib.Path, source: str, instead: str) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix='.draft_', delete=False) as draft:
-            try:
-                _copy(file, draft)
-                _check_whole(file, draft.name, source)
-                os.chmod(draft.name, 0o644)
-                os.replace(draft.name, path)
-            except BaseException:
-                os.unlink(draft.name)
-                raise
-    except (OSError, HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise DataError(
-            f'data.source {source}: {file.url} cannot be downloaded ({reason}); put {file.name} '
-            f'into {path.parent}, or {instead}'
-        ) from error
+    with files.replacing(path) as draft:
+        try:
+            _copy(file, draft)
+        except (OSError, HTTPException) as error:
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise DataError(
+                f'data.source {source}: {file.url} cannot be downloaded ({reason}); put '
+                f'{file.name} into {path.parent}, or {instead}'
+            ) from error
+        _check_whole(file, draft, source)
 
 
-def _copy(file: Published, draft) -> None:
+def _copy(file: Published, draft: pathlib.Path) -> None:
     from devices import processes
 
-    with urllib.request.urlopen(file.url, timeout=TIMEOUT_SECONDS) as answer:
+    with (
+        urllib.request.urlopen(file.url, timeout=TIMEOUT_SECONDS) as answer,
+        draft.open('wb') as written,
+    ):
         total = int(answer.headers.get('Content-Length') or 0) or None
         options = {'unit': 'B', 'unit_scale': True, 'desc': f'downloading {file.name}'}
         with processes.bar(total=total, **options) as bar:
             while chunk := answer.read(CHUNK):
-                draft.write(chunk)
+                written.write(chunk)
                 bar.update(len(chunk))
-    draft.flush()
 
 
-def _check_whole(file: Published, path: str, source: str) -> None:
+def _check_whole(file: Published, path: pathlib.Path, source: str) -> None:
     found = md5(path)
     if found != file.md5:
         raise DataError(

@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 import jax
 from jax.experimental import multihost_utils
 
-from devices import processes
+from devices import leftovers, processes
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STANDARD_STREAMS = (1, 2)  # file descriptors of stdout and stderr
@@ -54,6 +54,7 @@ class Listener:
         for each in self._signals:
             if signal.getsignal(each) != signal.SIG_IGN:
                 self._handlers[each] = signal.signal(each, lambda *_: None)
+        self._is_left = threading.Event()
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
         return self
@@ -62,16 +63,17 @@ class Listener:
         for each, handler in self._handlers.items():
             signal.signal(each, handler)
         signal.set_wakeup_fd(self._wakeup_before)
+        self._is_left.set()
         os.close(self._write_end)
         self._thread.join()
         os.close(self._read_end)
 
     def _listen(self) -> None:
         while numbers := os.read(self._read_end, 64):
-            while select.select([self._read_end], [], [], SAME_REQUEST_SECONDS)[0]:
-                if not (more := os.read(self._read_end, 64)):
-                    break
-                numbers += more
+            # No longer, or else a key that is held would be heard when it is let go.
+            self._is_left.wait(SAME_REQUEST_SECONDS)
+            if select.select([self._read_end], [], [], 0)[0]:
+                numbers += os.read(self._read_end, 64)
             for number in dict.fromkeys(numbers):
                 if number in self._handlers:
                     self._receive(signal.Signals(number))
@@ -85,13 +87,16 @@ def ending_at_once(why: str) -> Iterator[None]:
 
 
 def end_now(received: signal.Signals, why: str) -> NoReturn:
-    """Ends the program in one line, whatever its other threads are at."""
+    """Ends the program in one line, whatever its other threads are at, and removes what they leave:
+    see leftovers.py.
+    """
     if received == signal.SIGHUP:
         silence_closed_terminals()
     with contextlib.suppress(OSError):  # Whoever read it may be gone.
         if sys.stderr.isatty():
             print(file=sys.stderr, flush=True)  # The line so far is that of a bar, and ^C.
         print(f'{received.name}: {why}', flush=True)
+    leftovers.remove_all()
     os._exit(exit_status(received))
 
 

@@ -22,22 +22,29 @@ from storage import fingerprints, resumable
 from training import Params
 
 # Larger numbers of images are none.
-MOST = 2**31 - 1
+LARGEST = 2**31 - 1
+MOST = 10**6  # at a time
 SETTINGS = '.settings.npz'
 
 
 def parse(text: str) -> list[int]:
-    """The seeds of a text such as 0-9,20,30-39, each once, in order; InputError for another."""
+    """The seeds of a text such as 0-9,20,30-39, each once, in order.
+
+    Raises InputError for another text, and for more than MOST seeds.
+    """
     ranges = [re.fullmatch(r'(\d+)(?:-(\d+))?', part.strip()) for part in text.split(',')]
     if not all(ranges):
         raise InputError(f'--seeds: {text!r}; numbers and ranges needed, as 0-9,20,30-39')
     ends = [(int(found[1]), int(found[2] or found[1])) for found in ranges]
     for first, last in ends:
-        if last < first or last > MOST:
+        if last < first or last > LARGEST:
             raise InputError(
                 f'--seeds: {first}-{last}; the first and the last of a range needed, of at most '
-                f'{MOST:,}'
+                f'{LARGEST:,}'
             )
+    num = sum(last - first + 1 for first, last in ends)
+    if num > MOST:
+        raise InputError(f'--seeds: {num:,} images; at most {MOST:,} are drawn at a time')
     return sorted({seed for first, last in ends for seed in range(first, last + 1)})
 
 

@@ -63,11 +63,14 @@ def training(
 def importing(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
     """Within it a workdir is that of an import with this config.
 
+    The config is written at the end, when all is to be saved: what has one, and no checkpoint, is a
+    training that begins.
     Raises InputError if another process writes there, or if there are checkpoints.
     """
     with _locked(workdir):
-        processes.from_first(lambda: _claim_new(workdir, config))
+        processes.from_first(lambda: _check_new(workdir, config))
         yield
+        processes.from_first(lambda: workdirs.record(workdir, config.to_dict()))
 
 
 @contextlib.contextmanager
@@ -81,15 +84,14 @@ def _locked(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def _claim_with_data(workdir: pathlib.Path, config: ConfigDict, data: dict[str, Examples]) -> None:
-    if (workdir / 'config.json').exists():
-        check_same_run(workdir, config)
+    check_free(workdir, config)
     found = {split: _identified(of_split) for split, of_split in data.items()}
     has_moved = _place_of_data(config.to_dict()) != _place_of_data(workdirs.read_config(workdir))
     known = getattr(data['train'], 'classes', None)
     kept = dataclasses.asdict(known) if known else None
     for line in workdirs.keep_data(workdir, is_begun(workdir), has_moved, found, kept):
         print(line, flush=True)
-    claim(workdir, config)
+    workdirs.record(workdir, config.to_dict())
 
 
 def _place_of_data(config: dict | None) -> list[str | None]:
@@ -97,10 +99,15 @@ def _place_of_data(config: dict | None) -> list[str | None]:
     return [data.get(field) for field in ('source', 'data_dir')]
 
 
-def _claim_new(workdir: pathlib.Path, config: ConfigDict) -> None:
+def _check_new(workdir: pathlib.Path, config: ConfigDict) -> None:
     if is_begun(workdir):
         raise InputError(f'--workdir: {workdir} has checkpoints already; import into a new one')
-    claim(workdir, config)
+    check_free(workdir, config)
+
+
+def check_free(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """Raises InputError if another run has a workdir."""
+    workdirs.check_free(workdir, config.to_dict(), base.is_fixed(config.experiment))
 
 
 def claim(workdir: pathlib.Path, config: ConfigDict) -> None:

@@ -3,6 +3,7 @@ cannot be written or read."""
 
 import contextlib
 import errno
+import functools
 import os
 import pathlib
 import secrets
@@ -12,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 
 from choices import InputError, RunError
+from devices import leftovers
 
 # What numpy raises for an .npz file that is something else, or only half of one.
 BROKEN_NPZ = (OSError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -85,15 +87,20 @@ def replacing(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
     So a crash leaves the old file or the new one, and of several processes that write the file at
     the same time the last one has it. The directory is made if there is none.
-    Raises RunError for what the system refuses; the draft is then gone, and its place free.
+    Raises RunError for what the system refuses; the draft is then gone, and its place free, as it
+    is if a signal ends the program.
     """
     # Ends like the file: writers go by the suffix. No other process writes to this one.
     draft = path.with_name(f'.draft_{secrets.token_hex(4)}_{path.name}')
+    remove = functools.partial(draft.unlink, missing_ok=True)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        leftovers.add(remove)
         try:
             yield draft
+            draft.replace(path)
         except BaseException:
-            draft.unlink(missing_ok=True)
+            remove()
             raise
-        draft.replace(path)
+        finally:
+            leftovers.discard(remove)

@@ -2,7 +2,7 @@
 
 The file names the process that has it. While that runs it holds a lock of the operating system
 (flock) on the file, which ends with the process, however that ends, and touches the file every few
-seconds. At its end the file is removed. So a file that is there was
+seconds. At its end, or if a signal ends it, the file is removed. So a file that is there was
 
 * left by a process that is gone, if it is of this machine and nobody has a lock on it;
 * maybe left by such a process if it is of another machine, since not every network file system
@@ -23,6 +23,7 @@ import threading
 from typing import TextIO
 
 from choices import InputError
+from devices import leftovers
 from storage import files
 
 TOUCH_SECONDS = 5.0
@@ -61,6 +62,7 @@ class Lock:
             file.write(json.dumps(own) + '\n')
             file.flush()
         self._file = file
+        leftovers.add(self._remove)
         self._released.clear()
         self._touching = threading.Thread(target=self._touch, daemon=True)
         self._touching.start()
@@ -71,11 +73,15 @@ class Lock:
             return
         self._released.set()
         self._touching.join()
+        leftovers.discard(self._remove)
         with contextlib.suppress(OSError):
-            if _is_at(self._file, self._path):
-                self._path.unlink()
+            self._remove()
         self._file.close()
         self._file = None
+
+    def _remove(self) -> None:
+        if _is_at(self._file, self._path):
+            self._path.unlink()
 
     def _touch(self) -> None:
         file = self._file.fileno()

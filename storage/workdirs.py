@@ -11,14 +11,26 @@ from typing import Any
 from choices import InputError
 from storage import files
 
+CLASSES = 'classes'  # of the data of a run, in data.json
+
 
 def claim(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) -> None:
     """Writes the config to a workdir; raises InputError if another run has it.
 
     `is_fixed` says of a field, by its dotted name, whether a run keeps it.
     """
+    check_free(workdir, config, is_fixed)
+    record(workdir, config)
+
+
+def check_free(workdir: pathlib.Path, config: dict, is_fixed: Callable[[str], bool]) -> None:
+    """Raises InputError if a workdir has a config, and it is that of another run."""
     if (workdir / 'config.json').exists():
         check_same_run(workdir, config, is_fixed)
+
+
+def record(workdir: pathlib.Path, config: dict) -> None:
+    """Writes the config to a workdir, whatever is there."""
     write_json(workdir / 'config.json', config)
 
 
@@ -126,9 +138,6 @@ def read_classes(workdir: pathlib.Path) -> dict | None:
     if found is not None and not isinstance(found, dict):
         raise InputError(f'{path} is damaged: {CLASSES!r} is {found!r:.40}, and no JSON object')
     return found
-
-
-CLASSES = 'classes'
 
 
 def flatten(tree: dict, prefix: str = '') -> dict[str, Any]:

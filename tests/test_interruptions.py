@@ -13,6 +13,7 @@ import sys
 import time
 
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
@@ -213,6 +214,44 @@ def test_after_a_signal_no_further_batch_of_a_picture_is_drawn(tmp_path, monkeyp
     assert drawn == [1]
     assert f'{tmp_path}: SIGTERM; step 4 is saved' in capsys.readouterr().out
     assert (tmp_path / 'checkpoints' / '4').exists()
+
+
+def test_a_signal_while_the_last_checkpoint_is_saved_does_not_cost_it(tmp_path, monkeypatch):
+    """No picture of the last step waits for it, and it is saved in the background."""
+    temporary = ocp.path.atomicity.AtomicRenameTemporaryPath
+    finalize, ended = temporary.finalize, []
+
+    def finalize_late(*args, **options):
+        monkeypatch.setattr(temporary, 'finalize', finalize)
+        time.sleep(2)  # Until the training has nothing more to do.
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(3 * preemption.SAME_REQUEST_SECONDS)
+        return finalize(*args, **options)
+
+    monkeypatch.setattr(temporary, 'finalize', finalize_late)
+    monkeypatch.setattr(preemption, 'end_now', lambda *why: ended.append(why))
+    flags = *SHORT[:1], '--mode=train', f'--workdir={tmp_path}', '--config.training.num_steps=4'
+    program.call(*flags, '--config.training.sample_every=0')
+    assert ended == []
+    assert (tmp_path / 'checkpoints' / '4').exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_that_is_for_a_script_does_not_end_what_it_runs_in_the_background():
+    """Its shell has it ignored there."""
+    in_background = ['sh', '-c', 'trap "" INT; exec "$@"', 'sh']
+    process = subprocess.Popen(
+        [*in_background, *program.command(CONFIG, '--mode=cost')],
+        cwd=program.ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None:
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+    assert 'parameters' in process.stdout.read()
 
 
 # Two commands in one workdir
@@ -454,6 +493,21 @@ def test_an_import_that_a_full_disk_has_ended_is_done_by_the_same_command(tmp_pa
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     program.call(*flags)
     assert 'has checkpoints already' in program.refusal(*flags)
+
+
+def test_an_import_that_is_interrupted_leaves_nothing_that_looks_like_a_run(tmp_path, monkeypatch):
+    """Training there would begin at random parameters."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    flags = '--mode=import', '--checkpoint=tests/data/published_ncsnpp_ve.pth'
+    monkeypatch.setattr(run_lib.Checkpoints, 'save', interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        program.call('--config=tests/published_config.py', f'--workdir={tmp_path}', *flags)
+    assert not (tmp_path / 'config.json').exists()
+    refused = program.refusal('--mode=train', f'--workdir={tmp_path}')
+    assert f'none given, and {tmp_path} has no config.json to take' in refused
 
 
 def test_what_no_other_part_says_of_a_full_disk_is_said_in_one_line(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from devices import preemption
-from devices.preemption import StoppedError, StopRequest
+from devices.preemption import Listener, StoppedError, StopRequest
 from tests.support import program
 
 
@@ -64,6 +64,17 @@ def test_a_signal_that_nohup_ignores_stays_ignored():
     with StopRequest() as stop:
         send(signal.SIGHUP)
         assert not stop.is_due(1)
+
+
+def test_a_key_that_is_held_is_heard_before_it_is_let_go():
+    """Signals follow each other faster than two requests do."""
+    received = []
+    with Listener(received.append, [signal.SIGINT]):
+        for _ in range(20):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(preemption.SAME_REQUEST_SECONDS / 5)
+        heard = list(received)
+    assert heard
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGHUP])

@@ -39,6 +39,14 @@ def test_seeds_are_numbers_and_ranges(text, seeds):
         assert images_by_seed.parse(text) == seeds
 
 
+def test_more_seeds_than_can_be_drawn_at_a_time_are_refused():
+    """Before they are made."""
+    assert len(images_by_seed.parse('0-999999')) == 1_000_000
+    for text, num in (('0-2147483646', '2,147,483,647'), ('0-999999,7', '1,000,001')):
+        with pytest.raises(InputError, match=f'^--seeds: {num} images; at most 1,000,000 are dr'):
+            images_by_seed.parse(text)
+
+
 def test_an_image_is_that_of_its_seed_in_every_batch(tmp_path):
     together = draws(8)(PARAMS).pixels
     write(tmp_path / 'a', [0, 2, 3, 5, 7], batch_size=2)

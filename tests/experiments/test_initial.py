@@ -1,5 +1,9 @@
 """Runs that begin with the parameters of others: which they are, and all else anew."""
 
+import json
+import shutil
+import types
+
 import jax
 import numpy as np
 import pytest
@@ -69,12 +73,72 @@ def test_what_is_no_run_and_no_published_file_is_refused(suffix, expected, sourc
 
 
 def test_another_network_is_refused_with_its_first_parameter_and_both_shapes(source):
-    shapes = r'20 is of another network: params.\S+ is \(8,\) there, and \(12,\) in the network'
+    shapes = (
+        r'^training.init_from: \S+20 is of another network: params.\S+ is \(8,\) there, and '
+        r'\(12,\) in the network'
+    )
     with pytest.raises(InputError, match=shapes):
         loaded(source, nf=12)
     file = r'^training.init_from: .* does not fit the config: \S+ is \(32,\), and the network has'
     with pytest.raises(InputError, match=file):
         loaded(source / 'published.npz', nf=12)
+
+
+def test_a_run_without_a_checkpoint_and_one_with_damaged_ones_are_refused(source, tmp_path):
+    (tmp_path / 'checkpoints').mkdir()
+    with pytest.raises(InputError, match=f'^training.init_from: .*no checkpoint in {tmp_path}/ch'):
+        loaded(tmp_path)
+    shutil.copytree(source / 'checkpoints', tmp_path / 'checkpoints', dirs_exist_ok=True)
+    for path in tmp_path.rglob('manifest.ocdbt'):
+        path.unlink()
+    with pytest.raises(InputError, match='^training.init_from: .*20 is damaged and cannot be read'):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize('is_workdir', [True, False])
+def test_the_first_process_alone_looks_what_there_is(is_workdir, tmp_path, monkeypatch):
+    """Another machine need not see it yet."""
+    found = initial.Source(tmp_path / 'unseen', 10, is_workdir)
+    state = types.SimpleNamespace(params=None, averages=None, step=10)
+    asked = []
+    monkeypatch.setattr(initial.processes, 'from_first', lambda _: found)
+    monkeypatch.setattr(initial, '_of_workdir', lambda *_: asked.append('workdir') or state)
+    monkeypatch.setattr(initial, '_of_file', lambda *_: asked.append('file'))
+    loaded(found.path)
+    assert asked == ['workdir' if is_workdir else 'file']
+
+
+def test_a_run_that_is_started_again_has_the_step_of_the_first_start(source, tmp_path, monkeypatch):
+    """It was ended before its first checkpoint, and the source has gone on."""
+    beginnings = []
+
+    class EndedError(Exception):
+        pass
+
+    def end(*arguments):
+        beginnings.append(arguments[-1] and arguments[-1].step)
+        raise EndedError
+
+    other, workdir = shutil.copytree(source, tmp_path / 'other'), tmp_path / 'run'
+    config = tiny_config.get_config()
+    config.training.init_from = str(other)
+    monkeypatch.setattr(run_lib, 'start', end)
+
+    def start_and_end():
+        with pytest.raises(EndedError):
+            run_lib.train(config, workdir)
+        recorded = json.loads((workdir / 'config.json').read_text())['training']['init_from']
+        return recorded.removeprefix(f'{other}:')
+
+    assert start_and_end() == '20'
+    random_run.save(other, config, 30)
+    assert start_and_end() == '20'
+    config.training.init_from = f'{other}:30'
+    assert start_and_end() == '30'
+    random_run.save(workdir, config, 10)
+    config.training.init_from = str(other)
+    assert start_and_end() == '30'
+    assert beginnings == [20, 20, 30, None]
 
 
 def test_a_run_that_has_begun_asks_nobody(source, tmp_path, capsys):
