@@ -128,9 +128,10 @@ def start(
     beginning: Initial | None,
 ) -> TrainState:
     """The newest state that is saved, or that before the first step."""
-    with processes.saying('making the state to begin with'):
-        if checkpoints.steps():
+    if checkpoints.steps():
+        with processes.saying('reading the checkpoint'):
             return checkpoints.restore(programs.abstract_state(experiment, mesh))
+    with processes.saying('making the state to begin with'):
         state = programs.first_state(experiment, mesh, config.seed)
     if beginning is None:
         return state

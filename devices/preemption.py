@@ -166,8 +166,8 @@ class StopRequest:
         if self._saved is not None:
             end_now(received, self._saved)
         processes.say(
-            f'{received.name}: training ends after what is under way, and is saved; Ctrl-C ends it '
-            'without waiting'
+            f'{received.name}: training ends after what is under way, and is saved; another Ctrl-C '
+            'ends it at once, without what is not saved yet'
         )
         self._received = received
         if jax.process_count() > 1:

@@ -46,8 +46,8 @@ def test_a_signal_is_noted_and_handled_as_before_afterwards(number, capsys):
         assert stop.signal == number
     assert signal.getsignal(number) == before
     assert capsys.readouterr().out == (
-        f'{number.name}: training ends after what is under way, and is saved; Ctrl-C ends it '
-        'without waiting\n'
+        f'{number.name}: training ends after what is under way, and is saved; another Ctrl-C ends '
+        'it at once, without what is not saved yet\n'
     )
 
 
@@ -137,8 +137,8 @@ def test_a_second_ctrl_c_ends_training_at_once():
     status, lines = ended('stop', [signal.SIGINT, signal.SIGINT])
     assert status == 130
     assert lines == [
-        'SIGINT: training ends after what is under way, and is saved; Ctrl-C ends it without '
-        'waiting',
+        'SIGINT: training ends after what is under way, and is saved; another Ctrl-C ends it at '
+        'once, without what is not saved yet',
         'SIGINT: ended without waiting; what was saved before is kept',
     ]
 
