@@ -1,4 +1,5 @@
-"""Bounds on the log-likelihood of images: variational, and importance-weighted.
+"""Bounds on the log-likelihood of images: variational, and importance-weighted; of codes, their
+cross-entropy.
 
 The reverse-time SDE is a hierarchical latent-variable model, whose evidence bound is the
 likelihood-weighted training loss and two terms without times (Song et al. 2021b, arXiv:2101.09258,
@@ -12,11 +13,15 @@ It bounds the density of the reverse-time SDE's samples, which is that of the OD
 exact. For N(0, s^2) and the exact score the bound's slack, beside the prior's distance from p_T, is
 (log(1 + r) - r / (1 + r)) / 2 a dimension, with r = 1 / (s^2 SNR(eps)): r^2 / 4 where r is small.
 
+Of codes the integral, and the entropy of the noise at eps in the place of the two other terms, is
+the cross-entropy (Vahdat et al. 2021, arXiv:2106.05931, theorem 1).
+
 Dequantisation is a latent variable too: P(v) = E_u[p(v + u)] for uniform u, so that the mean of K
 densities bounds it more tightly than one (Burda et al. 2016, arXiv:1509.00519).
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -33,7 +38,7 @@ from shapes import ImageKeys, PerImage, State
 
 
 class Variational(NamedTuple):
-    """The bound on -log p(x_0) in nats, and its standard error over draws; nan for one draw."""
+    """A bound on -log p in nats, and its standard error over draws; nan for one draw."""
 
     bound: PerImage
     standard_error: PerImage
@@ -54,6 +59,43 @@ def variational(
     """
     sde = process.sde
     t_min = sde.t_min if t_min is None else t_min
+
+    def reconstruction(noise):
+        return _reconstruction(process, x0, jnp.full(len(x0), t_min), noise)
+
+    found = _over_times(image_keys, process, x0, num_draws, t_min, reconstruction)
+    return found._replace(bound=prior_divergence(sde, x0) + found.bound)
+
+
+def cross_entropy(
+    image_keys: ImageKeys,
+    process: Process,
+    x0: State,
+    *,
+    num_draws: int,
+    t_min: Number | None = None,
+) -> Variational:
+    """`losses.cross_entropy` by `num_draws` times and noises for each image, one evaluation each.
+
+    The mean over many images is near that of -log p(x_0) by the ODE, if the score is good and t_min
+    is early: how far apart they are tells about both.
+    """
+    sde = process.sde
+    t_min = sde.t_min if t_min is None else t_min
+    found = _over_times(image_keys, process, x0, num_draws, t_min)
+    return found._replace(bound=losses.noise_entropy(sde, t_min, x0) + found.bound)
+
+
+def _over_times(
+    image_keys: ImageKeys,
+    process: Process,
+    x0: State,
+    num_draws: int,
+    t_min: Number,
+    beside: Callable[[State], PerImage | float] = lambda noise: 0.0,
+) -> Variational:
+    """The mean over draws of the integral over times, and of a term of the same noise `beside`."""
+    sde = process.sde
     keys_times, keys_noise = keys.split(image_keys, 2)
     times = jax.vmap(lambda key: time_sampling.importance(key, sde, t_min, num_draws))(keys_times)
 
@@ -65,11 +107,11 @@ def variational(
             * losses.likelihood(sde, t)
             * inverse_density
             * _half_square(losses.residual(process, x0, t, noise))
-        ) + _reconstruction(process, x0, jnp.full_like(t, t_min), noise)
+        ) + beside(noise)
 
     draws = lax.map(draw, (jnp.arange(num_draws), times.t.T, times.inverse_density.T))
     standard_error = jnp.std(draws, axis=0, ddof=1) / math.sqrt(num_draws)
-    return Variational(prior_divergence(sde, x0) + draws.mean(axis=0), standard_error)
+    return Variational(draws.mean(axis=0), standard_error)
 
 
 def prior_divergence(sde: SDE, x0: State) -> PerImage:

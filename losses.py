@@ -11,6 +11,7 @@ mean. The discrete objectives of NCSN and DDPM are the same loss, with times on 
 """
 
 import dataclasses
+import math
 from typing import Protocol
 
 import jax
@@ -20,7 +21,7 @@ import time_sampling
 from choices import choose
 from parameterization import Process
 from sde_lib import SDE, Number, expand
-from shapes import OneKey, PerImage, State
+from shapes import OneKey, PerImage, Scalar, State
 
 
 class Objective(Protocol):
@@ -74,6 +75,35 @@ class DenoisingScoreMatching:
         return weight * reduce_pixels(squares, self.reduce_mean)
 
 
+def cross_entropy(
+    process: Process,
+    key: OneKey,
+    x0: State,
+    time_sampler: str = 'importance',
+    t_min: Number | None = None,
+) -> PerImage:
+    """One draw of the cross-entropy -E[log p(x)] of each image in nats, where x is x_0 with the
+    noise of `t_min` (None: the SDE's), and p what the reverse-time SDE makes of its prior.
+
+    It is (T - t_min) times the likelihood-weighted loss, and the entropy of the noise at t_min
+    (Vahdat et al. 2021, theorem 1). It is differentiable in x0: codes that are learned are drawn
+    to where p is large. Over data, and with their exact score, it is in the mean the entropy of x
+    without KL(p_T || prior), the distance of their noise from the prior.
+    """
+    sde = process.sde
+    t_min = sde.t_min if t_min is None else t_min
+    loss = DenoisingScoreMatching('likelihood', time_sampler, t_min, reduce_mean=False)
+    return (sde.T - t_min) * loss(process, key, x0) + noise_entropy(sde, t_min, x0)
+
+
+def noise_entropy(sde: SDE, t: Number, x0: State) -> Scalar:
+    """The entropy of x_t given one x_0, dim / 2 log(2 pi e sigma_t^2), in nats."""
+    dim = math.prod(x0.shape[1:])
+    return dim * (
+        0.5 * math.log(2 * math.pi * math.e) + jnp.log(sde.sigma(jnp.asarray(t, x0.dtype)))
+    )
+
+
 def residual(process: Process, x0: State, t: PerImage, noise: State) -> State:
     """sigma_t score(x_t, t) + noise: zero in the mean, given x_t, for the exact score."""
     score = process.score(process.sde.perturb(x0, t, noise), t)
@@ -103,6 +133,13 @@ def likelihood(sde: SDE, t: PerImage) -> PerImage:
     return (sde.diffusion(t) / sde.sigma(t)) ** 2
 
 
+def reweighted(sde: SDE, t: PerImage) -> PerImage:
+    """g(t)^2 in units of the squared residual: a compromise between likelihood and quality, for
+    score models of latent codes (w_re of Vahdat et al. 2021, arXiv:2106.05931).
+    """
+    return sde.diffusion(t) ** 2
+
+
 def edm(sde: SDE, t: PerImage, sigma_data: float = 0.5) -> PerImage:
     """(s^2 + sigma_data^2) / (s sigma_data)^2 in units of the squared error of the denoiser.
 
@@ -112,6 +149,11 @@ def edm(sde: SDE, t: PerImage, sigma_data: float = 0.5) -> PerImage:
     return (s**2 + sigma_data**2) / sigma_data**2
 
 
-WEIGHTINGS = {'sigma2': sigma2, 'likelihood': likelihood, 'edm': edm}
+WEIGHTINGS = {
+    'sigma2': sigma2,
+    'likelihood': likelihood,
+    'reweighted': reweighted,
+    'edm': edm,
+}
 
 OBJECTIVES = {'denoising': DenoisingScoreMatching}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from sde_lib import DDPM, SDE, SMLD, expand
 from shapes import PerImage, State
@@ -121,6 +121,26 @@ def fourier_features(y: Array, s: Array, exponents: Sequence[int]) -> list[Array
         for frequency in frequencies
         for wave in (jnp.sin, jnp.cos)
     ]
+
+
+def mixed(
+    parameterize: Parameterization,
+    logit: Float[Array, 'channels'],
+    sde: SDE,
+    network: Network,
+    x: State,
+    t: PerImage,
+) -> State:
+    """A share of the network's score, by `parameterize`, and the rest that of data N(0, I).
+
+    The shares a = sigmoid(logit) are one for each channel, the last axis of x, and are trained with
+    the network: it only has to learn what normal data do not have. In terms of predicted noise this
+    is (1 - a) sigma x / (alpha^2 + sigma^2) + a noise; as a prior it is N(0, I)^(1 - a) p^a
+    (Vahdat et al. 2021, arXiv:2106.05931; here for every linear SDE).
+    """
+    normal = sde.normal_score(x, t)
+    # A difference, so that at a = 0 nothing but the normal score is left, to the last bit.
+    return normal + jax.nn.sigmoid(logit) * (parameterize(sde, network, x, t) - normal)
 
 
 PARAMETERIZATIONS = {'noise': noise, 'score': score, 'ddpm': ddpm, 'smld': smld, 'edm': edm}

@@ -119,6 +119,10 @@ class SDE:
         """E[noise | x_t] = -sigma_t score: the noise in x_t = alpha_t x_0 + sigma_t noise."""
         return -expand(self.sigma(t), score) * score
 
+    def normal_score(self, x: State, t: BatchTime) -> State:
+        """The score at t of data that are N(0, I): -x / (alpha_t^2 + sigma_t^2)."""
+        return -x / expand(self.alpha(t) ** 2 + self.sigma(t) ** 2, x)
+
     def reverse_drift(self, x: State, t: BatchTime, score: State, eta: float = 1.0) -> State:
         """Drift of the reverse-time SDE whose diffusion coefficient is eta g(t).
 
@@ -196,8 +200,8 @@ _log1p = _by_type(math.log1p, jnp.log1p)
 
 
 @dataclasses.dataclass(frozen=True)
-class VP(SDE):
-    """Variance preserving: f = -beta/2, g^2 = beta, linear in t (Song et al. 2021, eq. 32-33)."""
+class LinearRate(SDE):
+    """What VP and sub-VP share: f = -beta/2, with beta linear in t (Song et al. 2021, eq. 32)."""
 
     beta_min: Number = option(0.1, 'noise rate at t = 0', POSITIVE)
     beta_max: Number = option(20.0, 'noise rate at T', POSITIVE)
@@ -209,11 +213,21 @@ class VP(SDE):
     def log_alpha(self, t):
         return -0.25 * t**2 * (self.beta_max - self.beta_min) - 0.5 * t * self.beta_min
 
-    def sigma(self, t):
-        return jnp.sqrt(-jnp.expm1(2 * self.log_alpha(t)))
-
     def f(self, t):
         return -0.5 * self.beta(t)
+
+    def _time_at_integral(self, integral: Time) -> Time:
+        """The time when the integral of beta from 0 has this value: a quadratic's stable root."""
+        slope = self.beta_max - self.beta_min
+        return 2 * integral / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * integral))
+
+
+@dataclasses.dataclass(frozen=True)
+class VP(LinearRate):
+    """Variance preserving: f = -beta/2, g^2 = beta, linear in t (Song et al. 2021, eq. 32-33)."""
+
+    def sigma(self, t):
+        return jnp.sqrt(-jnp.expm1(2 * self.log_alpha(t)))
 
     def diffusion(self, t):
         return jnp.sqrt(self.beta(t))
@@ -225,14 +239,16 @@ class VP(SDE):
     def time_at_log_snr(self, log_snr):
         return self._time_at_integral(jax.nn.softplus(-log_snr))
 
-    def _time_at_integral(self, integral: Time) -> Time:
-        """The time when the integral of beta from 0 has this value: a quadratic's stable root."""
-        slope = self.beta_max - self.beta_min
-        return 2 * integral / (self.beta_min + jnp.sqrt(self.beta_min**2 + 2 * slope * integral))
+    def normal_score(self, x, t):
+        return -x
+
+    def reverse_drift(self, x, t, score, eta=1.0):
+        # One factor for both terms: of N(0, I), with score = -x, the ODE stands exactly still.
+        return expand(self.f(t), x) * (x + (1 + eta**2) * score)
 
 
 @dataclasses.dataclass(frozen=True)
-class SubVP(VP):
+class SubVP(LinearRate):
     """Sub-variance-preserving: VP's drift, sigma = 1 - alpha^2 (Song et al. 2021, eq. 28-29)."""
 
     def sigma(self, t):
@@ -242,9 +258,6 @@ class SubVP(VP):
         # 1 - alpha^4 in factors: XLA's CPU backend (jaxlib 0.10.2) errs in programs that divide
         # expm1(4 a) by expm1(2 a)^2, as g^2 / sigma^2 would, for arrays of thousands.
         return jnp.sqrt(self.beta(t) * self.sigma(t) * (1 + jnp.exp(2 * self.log_alpha(t))))
-
-    def transition(self, s, t):
-        return SDE.transition(self, s, t)
 
     def time_at_log_snr(self, log_snr):
         # With u = alpha^2, u / (1 - u)^2 = k is quadratic in u; nothing cancels in -log(u) so.

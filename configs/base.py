@@ -227,6 +227,13 @@ def score_network(name: str) -> Fields:
         'how the output becomes a score',
         parameterization.PARAMETERIZATIONS,
     )
+    section['mixing_logit'] = Field(
+        None,
+        "first logit of the network's share of the score in each channel, which is trained; the "
+        'rest is that of data N(0, I). None: all of it',
+        Range(-100, 100),
+        type=float,
+    )
     # More channels come in than go out.
     if 'out_channels' in {field.name for field in models.all_fields(chosen)}:
         section['input_fourier'] = Field(

@@ -29,13 +29,16 @@ from training import Params
 
 # What networks with classes are given for none.
 NO_CLASS = -1
+# The parameter of a mixed score, beside those of the network.
+MIXING_LOGIT = 'mixing_logit'
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreModel:
     """A network that is the score of an SDE's marginals, on images of one format.
 
-    `num_classes` is 0 for networks that are given no class.
+    `num_classes` is 0 for networks that are given no class. `mixing_logit` is the first value, in
+    each channel, of the logit of parameterization.mixed; None: the score is the network's alone.
     """
 
     sde: SDE
@@ -44,6 +47,7 @@ class ScoreModel:
     parameterize: Parameterization
     input_channels: int
     num_classes: int
+    mixing_logit: float | None = None
 
     @property
     def image_shape(self) -> ImageShape:
@@ -51,12 +55,15 @@ class ScoreModel:
         return self.format.shape
 
     def init_params(self, key: OneKey) -> Params:
-        """Initial parameters of the network."""
+        """Initial parameters: of the network, and the logit of its share in a mixed score."""
         x = jnp.zeros((1, *self.image_shape[:2], self.input_channels))
         t = jnp.full(1, self.sde.T)
         given = {'classes': jnp.zeros(1, jnp.int32)} if self.num_classes else {}
         with network_fields():
-            return self.network.init(key, x, t, **given)['params']
+            params = self.network.init(key, x, t, **given)['params']
+        if self.mixing_logit is None:
+            return params
+        return {**params, MIXING_LOGIT: jnp.full(self.image_shape[2:], self.mixing_logit)}
 
     def process(
         self,
@@ -87,7 +94,10 @@ class ScoreModel:
                 {'params': params}, x, labels, train=train, rngs=rngs, **given
             )
 
-        return self.parameterize(self.sde, network, x, t)
+        if self.mixing_logit is None:
+            return self.parameterize(self.sde, network, x, t)
+        logit = params[MIXING_LOGIT]
+        return parameterization.mixed(self.parameterize, logit, self.sde, network, x, t)
 
     def with_precision(self, precision: str) -> 'ScoreModel':
         """This model with other products of float32 numbers, one of models.layers.PRECISIONS."""
@@ -102,7 +112,7 @@ def create(config: ConfigDict) -> ScoreModel:
     """Raises InputError for names that do not exist and for fields that do not go together."""
     sde, data = create_sde(config.sde), image_format(config.data)
     parameterize = _parameterization(config.model, sde)
-    fields = plain_fields(config.model, but=['parameterization', 'input_fourier'])
+    fields = plain_fields(config.model, but=['parameterization', 'input_fourier', 'mixing_logit'])
     # Discrete SMLD networks divide by a table of the chain's levels.
     if isinstance(sde, sde_lib.SMLD):
         fields |= dataclasses.asdict(sde)
@@ -120,6 +130,7 @@ def create(config: ConfigDict) -> ScoreModel:
         parameterize=parameterize,
         input_channels=config.data.channels * (1 + 2 * len(input_fourier)),
         num_classes=config.model.get('num_classes', 0),
+        mixing_logit=config.model.get('mixing_logit'),
     )
 
 

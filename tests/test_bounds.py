@@ -8,9 +8,11 @@ from scipy import stats
 
 import bounds
 import keys
+import likelihood
 import sde_lib
 from parameterization import Process
 from sde_lib import expand
+from solvers.ode import ODESolver
 from tests.support import mixture
 
 KEY = jax.random.key(0)
@@ -74,6 +76,26 @@ def test_variational_bound_of_a_mixture_is_near():
     # The error that it states for one image is most of the scatter.
     stated = np.sqrt(np.mean(found.standard_error**2))
     assert 0.8 * excess.std() < stated < 1.2 * excess.std()
+
+
+def test_cross_entropy_is_that_of_the_ode():
+    """Of codes N(0, s^2) and their exact score: within errors of the mean, and of the draws."""
+    sde, num = sde_lib.VP(), 512
+    process, x = normal(sde, 0.5), 0.5 * jax.random.normal(jax.random.key(1), (num, 4))
+    found = jax.jit(
+        lambda x: bounds.cross_entropy(keys.per_image(KEY, num), process, x, num_draws=1024)
+    )(x)
+    by_ode = jax.jit(
+        lambda x: likelihood.log_prob(
+            keys.per_image(KEY, num), process, x, solver=ODESolver(), divergence='exact'
+        )
+    )(x)
+    gap = found.bound + by_ode.log_prob
+    standard_error = gap.std(ddof=1) / np.sqrt(num)
+    assert abs(gap.mean()) < 4 * standard_error + 1e-3
+    assert standard_error < 0.03
+    # The errors that are stated for single images are the scatter.
+    assert 0.8 < gap.std() / np.sqrt(np.mean(found.standard_error**2)) < 1.25
 
 
 def test_bounds_depend_on_the_image_and_its_key_alone():

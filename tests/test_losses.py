@@ -11,9 +11,9 @@ import pytest
 import losses
 import parameterization
 import sde_lib
-import time_sampling
 from choices import ArgumentError
 from parameterization import Process
+from sde_lib import expand
 from tests.support import golden
 
 LINEAR = [sde_lib.SDES[name]() for name in sde_lib.SDES if name not in ('ddpm', 'smld')]
@@ -127,45 +127,108 @@ def test_descent_on_the_loss_finds_the_variance_of_gaussian_data():
     np.testing.assert_allclose(jnp.exp(log_v), 0.25, rtol=0.03)
 
 
-# Times
+# The cross-entropy
 
 
-@pytest.mark.parametrize('sampler', ['stratified', 'importance', 'log_snr'])
+def normal(sde, std):
+    """The process of N(0, std^2)."""
+
+    def score(x, t):
+        return -x / expand((sde.alpha(t) * std) ** 2 + sde.sigma(t) ** 2, x)
+
+    return Process(sde, score)
+
+
+def expected_cross_entropy(process, std, t_min):
+    """The mean of `losses.cross_entropy` over N(0, std^2), for a score that is linear in x.
+
+    By Gauss-Legendre over log signal-to-noise ratios, in float64; a linear residual has as its mean
+    square that of x_0 alone and that of the noise alone.
+    """
+    sde = process.sde
+    nodes, weights = np.polynomial.legendre.leggauss(200)
+    ends = np.asarray(sde.log_snr(jnp.array([sde.T, t_min])), np.float64)
+    half = 0.5 * (ends[1] - ends[0])
+    t = sde.time_at_log_snr(jnp.asarray(ends[0] + half * (1 + nodes)))
+    ones, zeros = jnp.ones((len(t), 1)), jnp.zeros((len(t), 1))
+    squares = (
+        losses.residual(process, std * ones, t, zeros) ** 2
+        + losses.residual(process, zeros, t, ones) ** 2
+    )[:, 0]
+    in_log_snr = losses.likelihood(sde, t) * squares * (sde.sigma(t) / sde.diffusion(t)) ** 2
+    integral = 0.5 * float((half * weights * in_log_snr).sum())
+    return integral + float(losses.noise_entropy(sde, t_min, ones))
+
+
+@pytest.mark.parametrize('std', [0.3, 1.0, 2.0])
 @pytest.mark.parametrize('sde', LINEAR, ids=name_of)
-def test_the_stated_density_of_times_is_the_true_one(sde, sampler):
-    """Of n sorted stratified times, neighbours are 1 / (n density) apart."""
-    num, t_min = 8192, max(1e-3, sde.t_min)
-    t, inverse_density = time_sampling.TIME_SAMPLERS[sampler](jax.random.key(0), sde, t_min, num)
-    order = np.argsort(t)
-    t, inverse_density = np.asarray(t)[order], np.asarray(inverse_density)[order]
-    assert t[0] >= t_min
-    assert t[-1] <= sde.T
-    # Over 32 neighbours float32's rounding of t is small against their distance; the density
-    # changes little over them, but for the last few of EDM's, which are far apart.
-    spacing = (t[32:] - t[:-32]) * num / 32 / (sde.T - t_min)
-    middle = inverse_density[16:-16]
-    np.testing.assert_allclose(spacing[:-128], middle[:-128], rtol=0.02)
+def test_the_cross_entropy_of_normal_data_is_their_entropy(sde, std):
+    """That of x at t_min, without what p_T has left of x_0: log(1 + std^2 SNR(T)) / 2."""
+    t_min = 0.0 if isinstance(sde, sde_lib.GeometricVP) else sde.t_min
+    with jax.enable_x64(True):
+        found = expected_cross_entropy(normal(sde, std), std, t_min)
+        early, last = jnp.float64(t_min), jnp.float64(sde.T)
+        variance = (sde.alpha(early) * std) ** 2 + sde.sigma(early) ** 2
+        left = 0.5 * np.log1p(std**2 * np.exp(sde.log_snr(last)))
+        expected = 0.5 * np.log(2 * np.pi * np.e * variance) - left
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_uniform_times_are_uniform():
-    drawn = time_sampling.uniform(jax.random.key(0), sde_lib.VP(), 1e-5, 10_000)
-    # Standard error of the mean 0.0029, of the variance 0.00075.
-    assert abs(drawn.t.mean() - 0.5) < 4 * 0.0029
-    assert abs(drawn.t.var() - 1 / 12) < 4 * 0.00075
-
-
+@pytest.mark.parametrize('std', [0.3, 1.0, 2.0])
 @pytest.mark.parametrize('sde', LINEAR, ids=name_of)
-def test_importance_makes_the_likelihood_weighting_constant_on_normal_data(sde):
-    """For N(0, I) data and the exact score, E |residual|^2 = sigmoid(log_snr)."""
-    drawn = time_sampling.importance(jax.random.key(0), sde, max(1e-3, sde.t_min), 1024)
-    expected_square = jax.nn.sigmoid(sde.log_snr(drawn.t))
-    values = losses.likelihood(sde, drawn.t) * drawn.inverse_density * expected_square
-    np.testing.assert_allclose(values, values.mean(), rtol=2e-3)
+def test_the_cross_entropy_with_the_normal_score_is_that_of_the_normal_density(sde, std):
+    """-E[log N(x; 0, alpha^2 + sigma^2)] at t_min; as before without what is left at T."""
+    t_min = sde.t_min
+    with jax.enable_x64(True):
+        found = expected_cross_entropy(Process(sde, sde.normal_score), std, t_min)
+        ends = jnp.array([t_min, sde.T])
+        total, share = (
+            sde.alpha(ends) ** 2 + sde.sigma(ends) ** 2,
+            jax.nn.sigmoid(sde.log_snr(ends)),
+        )
+        gained = (std**2 - 1) * share
+        left = np.log1p(np.exp(sde.log_snr(ends[1]))) + gained[1]
+        expected = 0.5 * (np.log(2 * np.pi * np.e * total[0]) + gained[0] - left)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_stratified_times_visit_every_stratum_once():
-    drawn = time_sampling.stratified(jax.random.key(3), sde_lib.VP(), 1e-5, 100)
-    np.testing.assert_array_equal(np.floor(np.asarray(drawn.t) * 100), np.arange(100))
+@pytest.mark.parametrize(
+    ('std', 't_min', 'exact', 'with_normal_score'),
+    [
+        (0.3, 1e-5, 0.214969, 0.963937),
+        (0.3, 1e-2, 0.224939, 0.964843),
+        (1.0, 1e-5, 1.418917, 1.418917),
+        (2.0, 1e-5, 2.111999, 2.918851),
+    ],
+)
+def test_cross_entropies_of_vp_in_numbers(std, t_min, exact, with_normal_score):
+    """The entropy of N(0, std^2) and -E[log N(x; 0, 1)] within 1e-4, if t_min is early."""
+    sde = sde_lib.VP()
+    with jax.enable_x64(True):
+        found = expected_cross_entropy(normal(sde, std), std, t_min)
+        of_normal = expected_cross_entropy(Process(sde, sde.normal_score), std, t_min)
+    np.testing.assert_allclose([found, of_normal], [exact, with_normal_score], atol=2e-6)
+    if t_min < 1e-4:
+        entropy = 0.5 * np.log(2 * np.pi * np.e * std**2)
+        np.testing.assert_allclose(found, entropy, atol=1e-4)
+        np.testing.assert_allclose(of_normal, 0.5 * (np.log(2 * np.pi) + std**2), atol=1e-4)
+
+
+@pytest.mark.parametrize('sampler', ['importance', 'importance_sigma2', 'stratified'])
+def test_draws_of_the_cross_entropy_have_its_mean(sampler):
+    """By importance to less than 1 %, which a factor T - t_min would change the integral by."""
+    sde, std, t_min, num, dim = sde_lib.VP(), 0.3, 0.01, 100_000, 8
+    x0 = std * jax.random.normal(jax.random.key(1), (num, dim))
+    draws = losses.cross_entropy(normal(sde, std), jax.random.key(0), x0, sampler, t_min)
+    with jax.enable_x64(True):
+        expected = dim * expected_cross_entropy(normal(sde, std), std, t_min)
+        constant = float(losses.noise_entropy(sde, t_min, x0))
+    standard_error = draws.std() / np.sqrt(num)
+    assert abs(draws.mean() - expected) < 4 * standard_error
+    assert sampler != 'importance' or 4 * standard_error < 0.01 * (expected - constant)
+
+
+# Weightings
 
 
 def test_edm_weighting_with_its_preconditioning_has_unit_weight_on_the_network():
@@ -195,7 +258,7 @@ def test_levels_and_chains_come_together(sde, name):
 
 
 def test_unknown_names_are_refused():
-    with pytest.raises(ArgumentError, match='^weighting: .* sigma2, likelihood, edm'):
+    with pytest.raises(ArgumentError, match='^weighting: .* sigma2, likelihood, reweighted, edm'):
         losses.DenoisingScoreMatching(weighting='snr')
     with pytest.raises(ArgumentError, match="^time_sampler: unknown name 'level'.*'levels'"):
         losses.DenoisingScoreMatching(time_sampler='level')

@@ -6,11 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
+import keys
+import likelihood
 import parameterization
+import sampling
 import sde_lib
 from parameterization import Process
 from sde_lib import expand
+from solvers.ode import ODESolver
 
 X = jax.random.normal(jax.random.key(0), (5, 3, 3, 1))
 V = 0.25  # Data are N(0, V I).
@@ -95,6 +100,59 @@ def test_edm_shows_fourier_features_to_the_network():
     expected = damping * jnp.sin(64 * jnp.pi * X[0, ..., 0])
     np.testing.assert_allclose(seen[0][0, ..., 3], expected, atol=1e-5)
     assert jnp.abs(seen[0][-1, ..., 1:]).max() == 0
+
+
+# Mixed with the score of normal data
+
+
+def wrong(x, labels):
+    """A network that has learned nothing."""
+    return jnp.sin(7 * x) + 0.3
+
+
+def mixed(sde, logit, name='noise'):
+    """The process of a mixed score, compiled."""
+    parameterize = parameterization.PARAMETERIZATIONS[name]
+    logit = jnp.atleast_1d(jnp.float32(logit))
+    return Process(
+        sde, jax.jit(lambda x, t: parameterization.mixed(parameterize, logit, sde, wrong, x, t))
+    )
+
+
+@pytest.mark.parametrize('name', list(sde_lib.SDES))
+def test_a_mixed_score_is_the_mixture_of_predicted_noises(name):
+    """(1 - a) sigma x / (alpha^2 + sigma^2) + a noise (Vahdat et al. 2021), a for each channel."""
+    sde = sde_lib.create(name)
+    t = sde.t_min + jnp.linspace(0.1, 1, 5) * (sde.T - sde.t_min)
+    x, logit = jax.random.normal(jax.random.key(1), (5, 3, 3, 2)), jnp.array([-3.0, 1.0])
+    alpha, sigma = expand(sde.alpha(t), x), expand(sde.sigma(t), x)
+    a = 1 / (1 + jnp.exp(-logit))
+    noise = (1 - a) * sigma * x / (alpha**2 + sigma**2) + a * wrong(x, t)
+    found = sde.noise(t, mixed(sde, logit).score(x, t))
+    np.testing.assert_allclose(found, noise, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['noise', 'edm'])
+def test_with_no_share_of_the_network_the_ode_stands_still(name):
+    """Of VP: samples are the noise that they begin with, and codes have the density of N(0, I)."""
+    process = mixed(sde_lib.VP(), -jnp.inf, name)
+    image_keys, solver = keys.per_image(jax.random.key(2), 4), ODESolver()
+    x = 3 * jax.random.normal(jax.random.key(1), (4, 8))
+    sampler = sampling.create('ode', denoise=False)
+    drawn = jax.jit(lambda x: sampler(image_keys, process, x.shape[1:], x_init=x).x)(x)
+    np.testing.assert_array_equal(drawn, x)
+    found = jax.jit(
+        lambda x: likelihood.log_prob(image_keys, process, x, solver=solver, divergence='exact')
+    )(x)
+    np.testing.assert_array_equal(found.latent, x)
+    np.testing.assert_allclose(found.log_prob, stats.norm.logpdf(x).sum(axis=1), rtol=1e-6)
+
+
+def test_a_whole_share_of_the_network_is_its_score():
+    sde, t = sde_lib.SubVP(), jnp.linspace(0.1, 1.0, 5)
+    expected = parameterization.noise(sde, wrong, X, t)
+    # The normal score, taken away and added again, leaves its rounding.
+    np.testing.assert_allclose(mixed(sde, jnp.inf).score(X, t), expected, rtol=1e-5, atol=1e-5)
 
 
 # Processes

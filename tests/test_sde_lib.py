@@ -113,6 +113,60 @@ def test_time_at_log_snr_inverts_log_snr(sde):
     np.testing.assert_allclose(sde.time_at_log_snr(sde.log_snr(t)), t, rtol=1e-5, atol=atol)
 
 
+@pytest.mark.parametrize('sde', CONTINUOUS, ids=name_of)
+def test_time_at_log_snr_is_exact_in_float64(sde):
+    with jax.enable_x64(True):
+        t = sde.t_min + jnp.linspace(0.001, 0.999, 99, dtype=jnp.float64) * (sde.T - sde.t_min)
+        found = sde.time_at_log_snr(sde.log_snr(t))
+    np.testing.assert_allclose(found, t, rtol=1e-9)
+
+
+@pytest.mark.parametrize('sde', CONTINUOUS, ids=name_of)
+def test_the_kernel_solves_the_equations_of_its_moments(sde):
+    """By quadrature in float64: d log(alpha) = f dt, and from d(sigma^2) = (2 f sigma^2 + g^2) dt
+    follows d(sigma^2 / alpha^2) = g^2 / alpha^2 dt.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(40)
+    edges = np.linspace(0.02, 0.98, 9) * sde.T
+    with jax.enable_x64(True):
+        half = 0.5 * np.diff(edges)[:, None]
+        t = jnp.asarray(edges[:-1, None] + half * (1 + nodes))
+        edges = jnp.asarray(edges)
+        rates = sde.f(t), (sde.diffusion(t) / sde.alpha(t)) ** 2
+        kernel = sde.log_alpha(edges), jnp.exp(-sde.log_snr(edges))
+        for rate, moment in zip(rates, kernel, strict=True):
+            gained = (half * weights * rate).sum(axis=1)
+            np.testing.assert_allclose(gained, np.diff(moment), rtol=1e-9)
+
+
+@pytest.mark.parametrize('sde', SDES, ids=name_of)
+def test_normal_data_have_the_normal_score(sde):
+    t = interior_times(sde)
+    x = jax.random.normal(jax.random.key(0), (len(t), 3))
+    total = sde.alpha(t) ** 2 + sde.sigma(t) ** 2
+    np.testing.assert_allclose(sde.normal_score(x, t), -x / total[:, None], rtol=1e-6)
+
+
+def test_the_ode_of_normal_data_stands_exactly_still():
+    """Of VP, and to rounding of the other that keeps their variance."""
+    t = times(sde_lib.VP())
+    x = jax.random.normal(jax.random.key(0), (len(t), 3))
+    for sde, atol in ((sde_lib.VP(), 0.0), (sde_lib.CosineVP(), 1e-6)):
+        slope = jax.jit(lambda sde: sde.probability_flow(x, t, sde.normal_score(x, t)))(sde)
+        rate = np.maximum(1, sde.diffusion(t)[:, None] ** 2) * np.abs(x)
+        np.testing.assert_allclose(slope / rate, 0, atol=atol)
+
+
+@pytest.mark.parametrize('eta', [0.0, 0.5, 1.0])
+def test_the_reverse_drift_of_vp_is_that_of_every_sde(eta):
+    sde, t = sde_lib.VP(), jnp.linspace(0.1, 1.0, 5)
+    x, score = jax.random.normal(jax.random.key(0), (2, 5, 3))
+    found, expected = (
+        cls.reverse_drift(sde, x, t, score, eta) for cls in (sde_lib.VP, sde_lib.SDE)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize('sde', [sde_lib.VP(), sde_lib.VE()], ids=name_of)
 def test_bisection_agrees_with_the_closed_form(sde):
     log_snr = jnp.linspace(sde.log_snr(jnp.float32(0.9)), sde.log_snr(jnp.float32(0.05)), 20)

@@ -78,7 +78,7 @@ def test_every_field_of_a_network_is_an_option_or_filled_by_an_experiment(name):
     kind = 'classifier' if name in models.CLASSIFIERS else 'score_model'
     section = set(base.EXPERIMENTS[kind](name)['model'])
     options = {field.name for field in own if field.metadata}
-    assert section - options <= {'name', 'parameterization', 'input_fourier'}
+    assert section - options <= {'name', 'parameterization', 'mixing_logit', 'input_fourier'}
     assert options <= section
 
 

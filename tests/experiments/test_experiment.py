@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -59,6 +60,33 @@ def test_every_network_has_a_loss(name, parameterization, sde, fields):
     check_loss(config)
     if 'num_scales' in sde and parameterization == 'smld':
         assert (model.network.num_scales, model.network.sigma_max) == (10, 1.0)
+
+
+@pytest.mark.parametrize(
+    ('name', 'parameterization', 'sde'),
+    [('ncsnpp', 'edm', {'name': 'vp'}), ('ncsnv2_64', 'smld', LEVELS)],
+)
+def test_every_network_may_be_a_share_of_the_score(name, parameterization, sde):
+    """Whose logit, one for each channel, is a parameter like others."""
+    config, _ = create(name, parameterization, sde, mixing_logit=-3.0)
+    check_loss(config)
+    params = kinds.create(config).init(jax.random.key(0)).params
+    np.testing.assert_array_equal(params['mixing_logit'], [-3.0])
+
+
+def test_the_share_of_the_network_is_trained():
+    config, model = create('ncsnpp', 'edm', {'name': 'vp'}, mixing_logit=-3.0)
+    experiment = kinds.create(config)
+    state = experiment.init(jax.random.key(0))
+    batch = {'image': jnp.full((2, 8, 8, 1), 200, jnp.uint8), 'label': jnp.zeros(2, jnp.int32)}
+    after, _ = jax.jit(experiment.step)(state, batch)
+    after, _ = jax.jit(experiment.step)(after, batch)  # The first has a learning rate of 0.
+    assert after.params['mixing_logit'] != -3
+    assert after.averages['ema']['mixing_logit'] != -3
+    # Without a share it has no part in the score.
+    x, t = jnp.ones((2, 8, 8, 1)), jnp.full(2, 0.5)
+    alone = {**state.params, 'mixing_logit': jnp.full(1, -jnp.inf)}
+    np.testing.assert_array_equal(model.process(alone).score(x, t), -x)
 
 
 def test_the_levels_of_ncsn_are_not_classes_of_images():
