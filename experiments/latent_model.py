@@ -2,6 +2,7 @@
 (LSGM; Vahdat et al. 2021, arXiv:2106.05931)."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +35,8 @@ class LatentModel:
     """An autoencoder, the distribution of pixels that it decodes codes to, and the model of codes.
 
     Without `has_prior` codes are N(0, I), and the score model is there and not asked.
-    `is_binarized`: of images only whether a pixel is on, drawn with its value as probability.
+    `is_binarized`: of images only whether a pixel is on, drawn with its value as probability. Both
+    networks multiply in the precision of that of the codes.
     """
 
     autoencoder: nn.Module
@@ -79,12 +81,15 @@ class LatentModel:
 
     def encode(self, params: Params, pixels: Pixels) -> Codes:
         """The distribution of the codes of each image."""
-        x = self.format.to_float(pixels)
-        return self.autoencoder.apply({'params': params[AUTOENCODER]}, x, method='encode')
+        return self._apply(params, 'encode', self.format.to_float(pixels))
 
     def decode(self, params: Params, codes: State) -> Array:
         """The features of every pixel's distribution."""
-        return self.autoencoder.apply({'params': params[AUTOENCODER]}, codes, method='decode')
+        return self._apply(params, 'decode', codes)
+
+    def _apply(self, params: Params, method: str, x: State) -> Any:
+        with jax.default_matmul_precision(self.codes.network.precision):
+            return self.autoencoder.apply({'params': params[AUTOENCODER]}, x, method=method)
 
     def log_prob(self, params: Params, codes: State, pixels: Pixels) -> PerImage:
         """log p(x | z) of each image, in nats."""

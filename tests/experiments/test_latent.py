@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import base, fields
 from devices import sharding
 from evaluation import quantities
 from experiments import kinds, latent_measures
@@ -102,6 +103,51 @@ def test_pixels_are_drawn_anew_in_every_step():
     )
     assert set(np.unique(once)) == {0, 255}
     assert (once != again).any()
+
+
+@pytest.mark.parametrize(
+    ('autoencoder', 'decoder', 'channels'),
+    [
+        ('mlp', 'discretised_normal', 3),
+        ('convolutional', 'bernoulli', 1),
+        ('convolutional', 'discretised_logistic_mixture', 3),
+    ],
+)
+def test_maps_of_codes_have_a_u_net_as_their_prior(autoencoder, decoder, channels):
+    config = fields.config(base.latent_score_model('ncsnpp'))
+    config.model.update({'nf': 8, 'ch_mult': (1,), 'attn_resolutions': ()})
+    config.autoencoder.update({'name': autoencoder, 'decoder': decoder, 'code_channels': 2})
+    config.data.update(
+        {
+            'source': 'digits',
+            'image_size': (8, 8),
+            'channels': channels,
+            'binarize': decoder == 'bernoulli',
+        }
+    )
+    experiment = kinds.create(config, MESH)
+    key, batch = jax.random.key(0), experiment.batch_shapes(2)
+    state = jax.eval_shape(experiment.init, key)
+    _, metrics = jax.eval_shape(experiment.step, state, batch)
+    assert metrics.loss.shape == ()
+    drawn = jax.eval_shape(experiment.drawing().draw, state.evaluated, key, jnp.arange(2))
+    assert drawn['pixels'].shape == (2, 8, 8, channels)
+
+
+def test_the_autoencoder_multiplies_in_the_precision_of_the_prior():
+    config, _ = make('joint')
+    config.model.precision = 'highest'
+    experiment = kinds.create(config, MESH)
+    params = jax.eval_shape(experiment.model.init_params, jax.random.key(0))
+
+    def there_and_back(params, pixels):
+        return experiment.model.decode(params, experiment.model.encode(params, pixels).mean)
+
+    pixels = experiment.batch_shapes(2)['image']
+    program = str(jax.make_jaxpr(there_and_back)(params, pixels))
+    # Of the tiny network two layers on either way.
+    assert program.count('dot_general[') == 4
+    assert program.count('precision=(Precision.HIGHEST, Precision.HIGHEST)') == 4
 
 
 # The evidence bound
