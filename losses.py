@@ -12,10 +12,11 @@ mean. The discrete objectives of NCSN and DDPM are the same loss, with times on 
 
 import dataclasses
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 import time_sampling
 from choices import choose
@@ -96,6 +97,90 @@ def cross_entropy(
     return (sde.T - t_min) * loss(process, key, x0) + noise_entropy(sde, t_min, x0)
 
 
+@dataclasses.dataclass(frozen=True)
+class CodeCrossEntropy:
+    """The cross-entropy of codes that are learned together with the prior, `objective(process, key,
+    codes, code_weight)`: one draw for each image, in nats, times `code_weight`.
+
+    Its value, and its gradient in the codes, are those of `cross_entropy` at fixed parameters of
+    the process: otherwise it would bound nothing. The gradient in the parameters is that of the
+    squared residual with any `weighting` of CODE_TIMES, at fixed codes and whatever `code_weight`
+    is. With `shared_times` both are taken at the same times, for one evaluation of the network;
+    otherwise at times of their own, for two. With the weighting 'likelihood' shared times are
+    algorithm 1 of Vahdat et al. 2021 (arXiv:2106.05931); with others algorithm 3, and times of
+    their own are algorithm 2.
+
+    Times begin at `t_min` (None: the SDE's), and are drawn by importance sampling for the
+    weighting, or, without `importance`, uniformly. Raises ArgumentError for unknown weightings.
+    """
+
+    weighting: str = 'likelihood'
+    shared_times: bool = True
+    importance: bool = True
+    t_min: Number | None = None
+
+    def __post_init__(self):
+        choose(CODE_TIMES, self.weighting, 'weighting')
+
+    def __call__(
+        self, process: Process, key: OneKey, codes: State, code_weight: Number = 1.0
+    ) -> PerImage:
+        """The value of each image's codes, whose gradients are routed as the class says."""
+        sde = process.sde
+        t_min = sde.t_min if self.t_min is None else self.t_min
+        constant = code_weight * noise_entropy(sde, t_min, codes)
+        if self.shared_times:
+            drawn = self._draw(key, sde, t_min, codes, self.weighting)
+            of_codes = code_weight * drawn.weight('likelihood')
+            of_prior = drawn.weight(self.weighting)
+            # The gradient in the codes passes through here alone, and gets the other weight.
+            codes = scaled_gradient(codes, of_codes / of_prior)
+            squares = drawn.half_squares(process, codes)
+            return constant + _valued(of_codes * squares, of_prior * squares)
+        key_codes, key_prior = jax.random.split(key)
+        drawn = self._draw(key_codes, sde, t_min, codes, 'likelihood')
+        frozen = process.with_score(lax.stop_gradient(process).score)
+        of_codes = code_weight * drawn.weight('likelihood') * drawn.half_squares(frozen, codes)
+        drawn = self._draw(key_prior, sde, t_min, codes, self.weighting)
+        squares = drawn.half_squares(process, lax.stop_gradient(codes))
+        return constant + of_codes + _valued(0.0, drawn.weight(self.weighting) * squares)
+
+    def _draw(
+        self, key: OneKey, sde: SDE, t_min: Number, codes: State, weighting: str
+    ) -> '_TimesAndNoise':
+        key_t, key_noise = jax.random.split(key)
+        sample_times = CODE_TIMES[weighting] if self.importance else time_sampling.uniform
+        times = sample_times(key_t, sde, t_min, len(codes))
+        noise = jax.random.normal(key_noise, codes.shape, codes.dtype)
+        return _TimesAndNoise(sde, times.t, (sde.T - t_min) * times.inverse_density, noise)
+
+
+class _TimesAndNoise(NamedTuple):
+    """Where a residual is taken; `measure` makes a mean over draws an integral over times."""
+
+    sde: SDE
+    t: PerImage
+    measure: PerImage
+    noise: State
+
+    def weight(self, weighting: str) -> PerImage:
+        return self.measure * WEIGHTINGS[weighting](self.sde, self.t)
+
+    def half_squares(self, process: Process, codes: State) -> PerImage:
+        return reduce_pixels(residual(process, codes, self.t, self.noise) ** 2, mean=False)
+
+
+def _valued(value: PerImage | float, loss: PerImage) -> PerImage:
+    """The value of one, with the gradient of the other."""
+    return loss + lax.stop_gradient(value - loss)
+
+
+def scaled_gradient(x: State, scale: PerImage) -> State:
+    """x, of which the gradient is multiplied by one number for each image."""
+    fixed = lax.stop_gradient(x)
+    return fixed + expand(scale, x) * (x - fixed)
+
+
 def noise_entropy(sde: SDE, t: Number, x0: State) -> Scalar:
     """The entropy of x_t given one x_0, dim / 2 log(2 pi e sigma_t^2), in nats."""
     dim = math.prod(x0.shape[1:])
@@ -154,6 +239,13 @@ WEIGHTINGS = {
     'likelihood': likelihood,
     'reweighted': reweighted,
     'edm': edm,
+}
+
+# The times at which a weighting of residuals of codes has the least variance.
+CODE_TIMES = {
+    'likelihood': time_sampling.importance,
+    'sigma2': time_sampling.importance_sigma2,
+    'reweighted': time_sampling.importance_reweighted,
 }
 
 OBJECTIVES = {'denoising': DenoisingScoreMatching}

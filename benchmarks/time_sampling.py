@@ -15,14 +15,8 @@ import numpy as np
 
 import losses
 import sde_lib
-import time_sampling
 from sde_lib import SDE
 
-PROPOSALS = {
-    'likelihood': time_sampling.importance,
-    'sigma2': time_sampling.importance_sigma2,
-    'reweighted': time_sampling.importance_reweighted,
-}
 SDES = 'vp', 'subvp', 've', 'geometric'
 STDS = 1.0, 0.5, 2.0
 NUM = 2**17
@@ -33,7 +27,7 @@ def scatter(sde: SDE, weighting: str, std: float, t_min: float) -> tuple[float, 
 
     Moments of both are means over times of the proposal, which alone are where the loss is large.
     """
-    times = PROPOSALS[weighting](jax.random.key(0), sde, t_min, NUM)
+    times = losses.CODE_TIMES[weighting](jax.random.key(0), sde, t_min, NUM)
     square = jax.nn.sigmoid(sde.log_snr(times.t) + 2 * jnp.log(std))
     loss = np.asarray(losses.WEIGHTINGS[weighting](sde, times.t) * square, np.float64)
     weight = np.asarray(times.inverse_density, np.float64)
@@ -50,7 +44,7 @@ def main() -> None:
     t_min = parser.parse_args().t_min
     print('| weighting | SDE | ' + ' | '.join(f'std {std:g}' for std in STDS) + ' |')
     print('| --- ' * (2 + len(STDS)) + '|')
-    for weighting in PROPOSALS:
+    for weighting in losses.CODE_TIMES:
         for name in SDES:
             found = [scatter(sde_lib.create(name), weighting, std, t_min) for std in STDS]
             cells = ' | '.join(f'{uniform:.2f}, {proposed:.2f}' for uniform, proposed in found)

@@ -23,7 +23,7 @@ from choices import InputError, OneOf, Range, choose, fields_of
 from configs import fields
 from configs.fields import Field, Fields, Values
 from datasets import sizes
-from models import layers
+from models import layers, pixels, vae
 from solvers import correctors, grids, ode, predictors, reverse_sde
 
 # What numbers may be. Upper ends are where nothing sensible is beyond, and memory or patience would
@@ -46,6 +46,11 @@ PAIR = Range(2, 2)
 def get_config() -> ConfigDict:
     """CIFAR-10 sized defaults: DDPM++ with the VP SDE, as in Song et al. 2021."""
     return fields.config(score_model())
+
+
+def latent() -> ConfigDict:
+    """The config of an autoencoder with a score model as the prior of its codes."""
+    return fields.config(latent_score_model())
 
 
 def classifier() -> ConfigDict:
@@ -110,6 +115,23 @@ def noise_classifier(name: str | None = None) -> Fields:
         'model': network(models.CLASSIFIERS, name or 'wideresnet'),
         'training': {**run(), **times()},
         'eval': {**evaluation(), **classifier_evaluation()},
+    }
+
+
+def latent_score_model(name: str | None = None) -> Fields:
+    """All fields of an autoencoder and of the score model of its codes; raises InputError for
+    unknown names of networks.
+    """
+    images = noisy_images()
+    return {
+        **general('latent_score_model'),
+        **images,
+        'data': {**images['data'], **binarization()},
+        'autoencoder': autoencoder(),
+        'model': score_network(name or 'residual_mlp'),
+        'training': {**run(), **evidence_training(), **pictures()},
+        'sampling': sampling(with_exhibits=False),
+        'eval': {**evaluation(), **evidence_evaluation(), **sample_evaluation()},
     }
 
 
@@ -198,6 +220,17 @@ def data() -> Fields:
     }
 
 
+def binarization() -> Fields:
+    """What data has for experiments on the values of pixels."""
+    return {
+        'binarize': Field(
+            False,
+            'pixels are on or off, on with their value as probability: drawn anew in every update, '
+            'and once for each image that is measured',
+        )
+    }
+
+
 def sde() -> Fields:
     """The SDE and its fields."""
     return {
@@ -246,6 +279,24 @@ def score_network(name: str) -> Fields:
     return section
 
 
+def autoencoder() -> Fields:
+    """From images to codes and back; the size of the codes is that of the prior's states."""
+    own = {
+        name: fields.of_options(models.all_fields(kind)) for name, kind in vae.AUTOENCODERS.items()
+    }
+    return {
+        'name': Field('mlp', 'which autoencoder', vae.AUTOENCODERS),
+        'decoder': Field('bernoulli', 'distribution of a pixel', pixels.PIXEL_DISTRIBUTIONS),
+        **{
+            option: dataclasses.replace(
+                field, of={'autoencoder.name': tuple(n for n in own if option in own[n])}
+            )
+            for section in own.values()
+            for option, field in section.items()
+        },
+    }
+
+
 def times() -> Fields:
     """The times at which an objective is taken."""
     return {
@@ -256,8 +307,13 @@ def times() -> Fields:
             length=PAIR,
             of={'training.time_sampler': ('log_normal',)},
         ),
-        't_min': Field(None, "earliest time; None: the SDE's", NOT_NEGATIVE, type=float),
+        **first_time(),
     }
+
+
+def first_time() -> Fields:
+    """Where the times of an objective begin."""
+    return {'t_min': Field(None, "earliest time; None: the SDE's", NOT_NEGATIVE, type=float)}
 
 
 def run() -> Fields:
@@ -313,13 +369,56 @@ def score_matching() -> Fields:
         'label_dropout': Field(
             0.0, 'share of images without their label, which task.guidance needs', SHARE
         ),
-        **fields.changeable(
+        **pictures(),
+    }
+
+
+def pictures() -> Fields:
+    """The pictures that training draws."""
+    return fields.changeable(
+        {
+            'sample_every': Field(50_000, 'updates between pictures of samples; 0: none', STEPS),
+            'num_samples': Field(64, 'images of such a picture', COUNT),
+        }
+    )
+
+
+# Those of experiments/latent.py, which stands above configs.
+STAGES = ('autoencoder', 'prior', 'joint')
+
+
+def evidence_training() -> Fields:
+    """What training has of a latent score model alone."""
+    of_codes = {'training.stage': ('autoencoder', 'joint')}
+    of_prior = {'training.stage': ('prior', 'joint')}
+    return {
+        'stage': Field(
+            'joint',
+            'what is trained: the autoencoder with codes N(0, I), the prior of its codes, or both',
+            OneOf(STAGES),
+        ),
+        'kl_warmup': Field(
+            0, 'updates over which the terms of codes get their weight of 1', STEPS, of=of_codes
+        ),
+        'kl_start': Field(1e-4, 'their weight at the first of these updates', SHARE, of=of_codes),
+        **fields.of_choices(
+            of_prior,
             {
-                'sample_every': Field(
-                    50_000, 'updates between pictures of samples; 0: none', STEPS
+                'prior_weighting': Field(
+                    'likelihood',
+                    'of the losses of different times, for the prior alone',
+                    losses.CODE_TIMES,
                 ),
-                'num_samples': Field(64, 'images of such a picture', COUNT),
-            }
+                'shared_times': Field(
+                    True,
+                    'prior and codes have the same times; otherwise each its own, for a second '
+                    'evaluation of the network',
+                ),
+                'importance': Field(
+                    True, 'times by importance sampling for the weighting; otherwise uniform'
+                ),
+                **first_time(),
+            },
         ),
     }
 
@@ -364,13 +463,15 @@ def of_samplers(*names: str) -> dict[str, tuple]:
     return {'sampling.method': names, 'eval.samplers': names}
 
 
-def sampling() -> Fields:
-    """From noise to images, for --mode=sample, the pictures of training, and eval.samplers."""
+def sampling(with_exhibits: bool = True) -> Fields:
+    """From noise to images, for --mode=sample, the pictures of training, and eval.samplers;
+    `with_exhibits`: for eval.exhibits too.
+    """
     # An adaptive solver that is told not to be is on the grid as well.
     on_grid = {**of_samplers(*ON_GRID), 'sampling.adaptive': (False,)}
     corrected = {'sampling.corrector': ('langevin', 'annealed_langevin')}
     # Interpolations among the exhibits are solutions of the ODE too.
-    tolerances = {**of_samplers('ode'), 'eval.exhibits': (True,)}
+    tolerances = of_samplers('ode') | ({'eval.exhibits': (True,)} if with_exhibits else {})
     section = {
         'method': Field('pc', 'which sampler', OneOf(METHODS)),
         'num_samples': Field(64, 'images that are drawn', COUNT),
@@ -615,12 +716,7 @@ def evaluation() -> Fields:
 def score_evaluation() -> Fields:
     """What --mode=eval measures of score models."""
     bits_per_dim = {
-        'num_bpd_images': Field(0, 'the first of the test split; 0: all', STEPS),
-        't_min': Field(
-            None, "earliest time of the likelihood; None: the SDE's", NOT_NEGATIVE, type=float
-        ),
-        'divergence': Field('rademacher', 'what estimates the divergence', likelihood.PROBES),
-        'num_probes': Field(1, 'probes for each of these estimates', FEW),
+        **ode_likelihood(),
         'num_dequantizations': Field(1, 'of every image, each with probes of its own', FEW),
         'importance_weighted': Field(
             False, 'the tighter bound from all dequantisations, which needs two probes'
@@ -631,6 +727,24 @@ def score_evaluation() -> Fields:
             Range(0, 1000),
         ),
         'round_trip': Field(False, 'encode and decode the images, and report the error'),
+    }
+    section = {
+        'exhibits': Field(True, 'pictures for the report: denoising, interpolation, neighbours'),
+        'bpd': Field(True, 'bits per dimension of test images'),
+        **fields.of_choices({'eval.bpd': (True,)}, bits_per_dim),
+    }
+    return {**fields.changeable(section), **sample_evaluation()}
+
+
+def ode_likelihood() -> Fields:
+    """How likelihoods are measured by the ODE."""
+    return {
+        'num_bpd_images': Field(0, 'the first of the test split; 0: all', STEPS),
+        't_min': Field(
+            None, "earliest time of the likelihood; None: the SDE's", NOT_NEGATIVE, type=float
+        ),
+        'divergence': Field('rademacher', 'what estimates the divergence', likelihood.PROBES),
+        'num_probes': Field(1, 'probes for each of these estimates', FEW),
         'solver': Field('dopri5', 'solver of the probability flow, as published', ode.SOLVERS),
         'rtol': Field(1e-5, 'its relative tolerance', POSITIVE),
         'atol': Field(1e-5, 'its absolute tolerance', POSITIVE),
@@ -645,6 +759,28 @@ def score_evaluation() -> Fields:
             'each image has steps of its own; otherwise one step size for a batch, as published',
         ),
     }
+
+
+def evidence_evaluation() -> Fields:
+    """What --mode=eval measures of the evidence bound of latent score models."""
+    evidence = {
+        **ode_likelihood(),
+        'cross_entropy_draws': Field(
+            8,
+            'times at which the cross-entropy of each code is sampled, to be compared with that by '
+            'the ODE; 0: not at all',
+            Range(0, 1000),
+        ),
+    }
+    section = {
+        'bpd': Field(True, 'bits per dimension of test images'),
+        **fields.of_choices({'eval.bpd': (True,)}, evidence),
+    }
+    return fields.changeable(section)
+
+
+def sample_evaluation() -> Fields:
+    """What --mode=eval measures of samples."""
     comparison = {
         'reference': Field(
             'test', 'split that samples are compared with; published FIDs: train', OneOf(SPLITS)
@@ -660,9 +796,6 @@ def score_evaluation() -> Fields:
         ),
     }
     section = {
-        'exhibits': Field(True, 'pictures for the report: denoising, interpolation, neighbours'),
-        'bpd': Field(True, 'bits per dimension of dequantised test images'),
-        **fields.of_choices({'eval.bpd': (True,)}, bits_per_dim),
         'samplers': Field(
             ('pc', 'ode'),
             'samplers that are timed, and compared with data as eval.quality says',
@@ -715,6 +848,7 @@ def classifier_evaluation() -> Fields:
 EXPERIMENTS: dict[str, Callable[[str | None], Fields]] = {
     'score_model': score_model,
     'classifier': noise_classifier,
+    'latent_score_model': latent_score_model,
 }
 
 

@@ -17,9 +17,27 @@ def augment(
     """Training data: mirrored with probability 1/2, dequantised, each if asked for, and scaled."""
     key_flip, key_noise = jax.random.split(key)
     if random_flip:
-        mirrored = jax.random.bernoulli(key_flip, shape=(len(images), 1, 1, 1))
-        images = jnp.where(mirrored, images[:, :, ::-1], images)
+        images = mirror(key_flip, images)
     return dequantize(key_noise, images, centered) if dequantized else to_float(images, centered)
+
+
+def mirror(key: OneKey, images: Pixels) -> Pixels:
+    """Images, half of them mirrored."""
+    mirrored = jax.random.bernoulli(key, shape=(len(images), 1, 1, 1))
+    return jnp.where(mirrored, images[:, :, ::-1], images)
+
+
+def binarize(key: OneKey, images: Pixels) -> Pixels:
+    """Values 0 and 255 alone: 255 with probability v / 255, pixel by pixel (Salakhutdinov and
+    Murray 2008).
+    """
+    is_on = jax.random.bernoulli(key, images / jnp.float32(255))
+    return jnp.where(is_on, 255, 0).astype(jnp.uint8)
+
+
+def binarize_each(image_keys: ImageKeys, images: Pixels) -> Pixels:
+    """Values 0 and 255 alone, those of an image from its own key."""
+    return jax.vmap(lambda key, image: binarize(key, image[None])[0])(image_keys, images)
 
 
 def dequantize(key: OneKey, images: Pixels, centered: bool) -> Floats:

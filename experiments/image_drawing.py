@@ -1,6 +1,7 @@
 """From config.sampling to a sampler, and to how an experiment draws images by it."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -94,24 +95,26 @@ def check_one_by_one(config: ConfigDict, reason: str) -> None:
             raise InputError(f'sampling.{name}: {value} is not for {reason}')
 
 
-def create_drawing(config: ConfigDict, model: ScoreModel, method: str) -> Drawing:
+def create_drawing(
+    config: ConfigDict, model: ScoreModel, method: str, draw: Callable | None = None
+) -> Drawing:
     """Images by a method, as many and in such batches as config.sampling says.
 
-    Image i is the same in every batch, and, of a class-conditional network, of class i modulo the
-    number of classes.
+    `draw` makes images of the model, as `draw_images` does, which None stands for. Image i is the
+    same in every batch, and, of a class-conditional network, of class i modulo the number of
+    classes.
     """
     if model.num_classes:
         reason = 'class-conditional networks, of which images are drawn one by one'
         check_one_by_one(config, reason)
     sampler = create_sampler(config, model.sde, method)
-    draw = functools.partial(draw_images, model, sampler)
     fields = config.sampling
     return Drawing(
         method,
         fields.num_samples,
         fields.batch_size,
         seed(config),
-        draw,
+        functools.partial(draw or draw_images, model, sampler),
         fingerprint=repr((sampler, model.network.precision)),
         remedy=remedy(fields, method),
         steps=own_fields(fields, method).get('steps'),

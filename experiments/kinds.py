@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from choices import choose
 from experiments.classification import Classification
 from experiments.experiment import Experiment
+from experiments.latent import LatentScoreModel
 from experiments.score_matching import ScoreMatching
 
 
@@ -22,4 +23,5 @@ def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
 EXPERIMENTS: dict[str, Callable[[ConfigDict, Mesh | None], Experiment]] = {
     'score_model': ScoreMatching,
     'classifier': Classification,
+    'latent_score_model': LatentScoreModel,
 }

@@ -4,7 +4,7 @@ pictures for the report."""
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -22,11 +22,11 @@ from evaluation.extractors import Network
 from evaluation.quality import Quality
 from evaluation.quantities import HIGHER, LOWER, Quantity
 from experiments import exhibits, image_drawing, programs, run_files, trained
-from experiments.experiment import Program
+from experiments.experiment import Drawing, Program
 from experiments.reading import check_time
 from experiments.score_model import ScoreModel
 from reports import pictures
-from shapes import HostPixels
+from shapes import HostPixels, ImageShape
 from solvers.ode import ODESolver
 from storage import files, resumable
 
@@ -42,14 +42,10 @@ def create(
     def load_compared(split):
         return run_files.compared(workdir, split, load(split))
 
-    sharding.check_divides(mesh, 'sampling.batch_size', config.sampling.batch_size)
     if fields.bpd:
         measures.append(bits_per_dim_measure(config, model, load_compared('test'), mesh))
-    judge = create_quality(config, model, load_compared, workdir, mesh) if fields.quality else None
-    for method in fields.samplers:
-        measures.append(sampler_measure(config, model, method, judge, mesh))
-    if judge:
-        measures.append(lambda _: Found(judge.floor(num_samples(config))))
+    drawings = [image_drawing.create_drawing(config, model, method) for method in fields.samplers]
+    measures += sample_measures(config, drawings, model.image_shape, load_compared, workdir, mesh)
     if fields.exhibits:
         measures.append(exhibits_measure(config, model, load_compared, mesh))
     return measures
@@ -146,11 +142,30 @@ def num_samples(config: ConfigDict) -> int:
     return config.eval.num_samples or config.sampling.num_samples
 
 
+def sample_measures(
+    config: ConfigDict,
+    drawings: Sequence[Drawing],
+    image_shape: ImageShape,
+    load: Load,
+    workdir: pathlib.Path,
+    mesh: Mesh,
+) -> list[Measure]:
+    """What config.eval asks for of samples by each of these ways to draw images."""
+    sharding.check_divides(mesh, 'sampling.batch_size', config.sampling.batch_size)
+    judge = None
+    if config.eval.quality:
+        judge = create_quality(config, image_shape, load, workdir, mesh)
+    measures = [sampler_measure(config, drawing, judge, mesh) for drawing in drawings]
+    if judge:
+        measures.append(lambda _: Found(judge.floor(num_samples(config))))
+    return measures
+
+
 def sampler_measure(
-    config: ConfigDict, model: ScoreModel, method: str, judge: Quality | None, mesh: Mesh
+    config: ConfigDict, drawing: Drawing, judge: Quality | None, mesh: Mesh
 ) -> Measure:
     """Samples by one method, their evaluations, their quality, and their rate once compiled."""
-    drawing, num = image_drawing.create_drawing(config, model, method), num_samples(config)
+    method, num = drawing.name, num_samples(config)
     draws = programs.draws(drawing, mesh, num)
 
     def measure(checkpoint: Checkpoint) -> Found:
@@ -182,7 +197,7 @@ def save_picture(path: pathlib.Path, pixels: HostPixels) -> None:
 
 
 def create_quality(
-    config: ConfigDict, model: ScoreModel, load: Load, workdir: pathlib.Path, mesh: Mesh
+    config: ConfigDict, image_shape: ImageShape, load: Load, workdir: pathlib.Path, mesh: Mesh
 ) -> Quality:
     """What compares samples with data, by the networks of config.eval.quality."""
     fields = config.eval
@@ -195,7 +210,7 @@ def create_quality(
         elsewhere['num_samples'] = 'sampling.num_samples'
     with fields_of('eval', **elsewhere):
         networks = [
-            extractors.create(choose(NETWORKS, name, 'quality')(config, model), mesh)
+            extractors.create(choose(NETWORKS, name, 'quality')(config, image_shape), mesh)
             for name in fields.quality
         ]
         return quality.create(
@@ -211,7 +226,7 @@ def create_quality(
         )
 
 
-def _classifier(config: ConfigDict, model: ScoreModel) -> Network:
+def _classifier(config: ConfigDict, image_shape: ImageShape) -> Network:
     """This project's own classifier, trained on the data in question."""
     workdir = config.eval.classifier_workdir
     if workdir is None:
@@ -220,11 +235,11 @@ def _classifier(config: ConfigDict, model: ScoreModel) -> Network:
             'with --mode=train, as configs/ve/mnist_classifier.py is'
         )
     path = files.user_path(workdir, 'eval.classifier_workdir')
-    return trained.features('eval.classifier_workdir', path, model.image_shape)
+    return trained.features('eval.classifier_workdir', path, image_shape)
 
 
-def _inception(config: ConfigDict, model: ScoreModel) -> Network:
-    return extractors.load_inception(config.eval.inception_weights, model.image_shape)
+def _inception(config: ConfigDict, image_shape: ImageShape) -> Network:
+    return extractors.load_inception(config.eval.inception_weights, image_shape)
 
 
 NETWORKS = {'classifier': _classifier, 'inception': _inception}

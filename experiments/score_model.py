@@ -109,8 +109,16 @@ class ScoreModel:
 
 
 def create(config: ConfigDict) -> ScoreModel:
-    """Raises InputError for names that do not exist and for fields that do not go together."""
-    sde, data = create_sde(config.sde), image_format(config.data)
+    """The model of images that a config gives.
+
+    Raises InputError for names that do not exist and for fields that do not go together.
+    """
+    return of_format(config, image_format(config.data))
+
+
+def of_format(config: ConfigDict, data: ImageFormat) -> ScoreModel:
+    """The model of states of another format, be they images or codes; raises what `create` does."""
+    sde = create_sde(config.sde)
     parameterize = _parameterization(config.model, sde)
     fields = plain_fields(config.model, but=['parameterization', 'input_fourier', 'mixing_logit'])
     # Discrete SMLD networks divide by a table of the chain's levels.
@@ -121,14 +129,14 @@ def create(config: ConfigDict) -> ScoreModel:
         fields['num_classes'] = sde.num_scales
     input_fourier = config.model.get('input_fourier', ())
     if input_fourier:
-        fields['out_channels'] = config.data.channels
+        fields['out_channels'] = data.shape[-1]
     centered = data.centered or config.model.parameterization == 'edm'
     return ScoreModel(
         sde=sde,
         network=create_network(fields | {'centered': centered}, data.shape),
         format=data,
         parameterize=parameterize,
-        input_channels=config.data.channels * (1 + 2 * len(input_fourier)),
+        input_channels=data.shape[-1] * (1 + 2 * len(input_fourier)),
         num_classes=config.model.get('num_classes', 0),
         mixing_logit=config.model.get('mixing_logit'),
     )

@@ -25,6 +25,7 @@ from models.ddpm import DDPM
 from models.ncsn import NCSN
 from models.ncsnpp import NCSNpp
 from models.ncsnv2 import NCSNv2For64, NCSNv2For128, NCSNv2For256
+from models.residual_mlp import ResidualMLP
 from models.wideresnet import WideResnet
 
 
@@ -56,6 +57,7 @@ SCORE_NETWORKS: dict[str, type[nn.Module]] = {
     'ncsnv2_128': NCSNv2For128,
     'ncsnv2_256': NCSNv2For256,
     'ncsn': NCSN,
+    'residual_mlp': ResidualMLP,
 }
 # ... and of these, logits of classes.
 CLASSIFIERS: dict[str, type[nn.Module]] = {'wideresnet': WideResnet}

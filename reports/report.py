@@ -30,6 +30,7 @@ LIBRARIES = ('jax', 'jaxlib', 'flax', 'optax', 'diffrax', 'orbax-checkpoint', 'n
 HEADLINES = {
     'test_loss': 'test loss',
     'bits_per_dim': 'bits/dim',
+    'nats': 'nats',
     'accuracy': 'accuracy',
     'fd': 'Frechet distance',
     'fid': 'FID',
@@ -257,7 +258,7 @@ def likelihood(directory: pathlib.Path, newest: list[Quantity]) -> str:
     lines = [
         [quantity.name.replace('_', ' '), value(quantity)]
         for quantity in newest
-        if quantity.name.startswith(('bits_per_dim', 'round_trip'))
+        if quantity.name.startswith(('bits_per_dim', 'nats', 'round_trip'))
     ]
     parts = [plot(plots.histogram(values, 'bits/dim')), figure(table(['', ''], lines), '')]
     return section('Likelihood of test images', '', row(parts))

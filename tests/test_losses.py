@@ -262,3 +262,115 @@ def test_unknown_names_are_refused():
         losses.DenoisingScoreMatching(weighting='snr')
     with pytest.raises(ArgumentError, match="^time_sampler: unknown name 'level'.*'levels'"):
         losses.DenoisingScoreMatching(time_sampler='level')
+
+
+# Codes that are learned with their prior
+
+
+CODES = 0.7 * jax.random.normal(jax.random.key(5), (6, 1, 1, 3))
+SCALE = jnp.array([0.5, 0.9, 1.3])
+
+
+def scaled_process(scale, sde=None):
+    """Codes whose score is a parameter times that of N(0, I)."""
+    sde = sde or sde_lib.VP()
+    score = jax.tree_util.Partial(lambda scale, x, t: scale * sde.normal_score(x, t), scale)
+    return Process(sde, score)
+
+
+def gradients(objective, code_weight=1.0):
+    """Of the sum over images, in the parameter and in the codes."""
+
+    def total(scale, codes):
+        return objective(scaled_process(scale), jax.random.key(7), codes, code_weight).sum()
+
+    return jax.grad(total, (0, 1))(SCALE, CODES)
+
+
+def by_two_terms(weighting, code_weight, scale, codes):
+    """The objective at shared times as it is defined: a residual with parameters that are fixed,
+    and one with codes that are.
+    """
+    sde, fixed = sde_lib.VP(), jax.lax.stop_gradient
+    key_t, key_noise = jax.random.split(jax.random.key(7))
+    times = losses.CODE_TIMES[weighting](key_t, sde, sde.t_min, len(codes))
+    noise = jax.random.normal(key_noise, codes.shape)
+
+    def term(scale, codes, name):
+        residual = losses.residual(scaled_process(scale), codes, times.t, noise)
+        weight = losses.WEIGHTINGS[name](sde, times.t) * times.inverse_density
+        return (sde.T - sde.t_min) * weight * losses.reduce_pixels(residual**2, mean=False)
+
+    of_codes = code_weight * term(fixed(scale), codes, 'likelihood')
+    return (of_codes + term(scale, fixed(codes), weighting)).sum()
+
+
+@pytest.mark.parametrize('weighting', losses.CODE_TIMES)
+@pytest.mark.parametrize('code_weight', [1.0, 0.3])
+def test_shared_times_route_the_gradients_of_two_terms(weighting, code_weight):
+    found = gradients(losses.CodeCrossEntropy(weighting), code_weight)
+    expected = jax.grad(lambda *args: by_two_terms(weighting, code_weight, *args), (0, 1))(
+        SCALE, CODES
+    )
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+
+
+@pytest.mark.parametrize('importance', [True, False])
+def test_with_the_likelihood_weighting_the_objective_is_the_cross_entropy(importance):
+    """In its value and in both gradients: algorithm 1."""
+    objective = losses.CodeCrossEntropy(importance=importance)
+    name = 'importance' if importance else 'uniform'
+
+    def plain(process, key, codes, code_weight):
+        return losses.cross_entropy(process, key, codes, name)
+
+    for a, b in zip(gradients(objective), gradients(plain), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(b).max())
+    key = jax.random.key(7)
+    np.testing.assert_allclose(
+        objective(scaled_process(SCALE), key, CODES),
+        losses.cross_entropy(scaled_process(SCALE), key, CODES, name),
+        rtol=1e-5,
+    )
+
+
+@pytest.mark.parametrize('shared', [True, False])
+@pytest.mark.parametrize('weighting', losses.CODE_TIMES)
+def test_parameters_do_not_feel_the_weight_of_codes(weighting, shared):
+    objective = losses.CodeCrossEntropy(weighting, shared)
+    (once, codes), (again, other) = (gradients(objective, weight) for weight in (1.0, 0.1))
+    np.testing.assert_allclose(again, once, rtol=1e-5)
+    np.testing.assert_allclose(other, 0.1 * codes, rtol=1e-4, atol=1e-6)
+
+
+def test_with_times_of_their_own_codes_do_not_feel_the_weighting():
+    found = [gradients(losses.CodeCrossEntropy(name, False)) for name in losses.CODE_TIMES]
+    for parameters, codes in found[1:]:
+        np.testing.assert_array_equal(codes, found[0][1])
+        assert not np.allclose(parameters, found[0][0], rtol=0.05)
+
+
+@pytest.mark.parametrize('weighting', losses.CODE_TIMES)
+@pytest.mark.parametrize('shared', [True, False])
+@pytest.mark.parametrize('importance', [True, False])
+def test_the_mean_is_the_cross_entropy_whatever_the_prior_is_trained_by(
+    weighting, shared, importance
+):
+    """Of N(0, I), where the score is exact, -log N(z; 0, I) less log(1 + SNR(T)) / 2 a number."""
+    sde, num = sde_lib.VP(), 40_000
+    codes = jnp.broadcast_to(jnp.array([0.5, -1.0, 2.0]), (num, 1, 1, 3))
+    objective = losses.CodeCrossEntropy(weighting, shared, importance, t_min=0.01)
+    process = Process(sde, jax.tree_util.Partial(sde.normal_score))
+    found = np.asarray(objective(process, jax.random.key(0), codes), np.float64)
+    x = codes[0].ravel()
+    start, end = sde.alpha(jnp.float32(0.01)), jnp.exp(sde.log_snr(jnp.float32(sde.T)))
+    # Of codes with the noise of t_min, whose squares have this mean.
+    squares = jnp.sum(start**2 * x**2 + 1 - start**2)
+    expected = 0.5 * (3 * np.log(2 * np.pi) + squares - 3 * np.log1p(end))
+    assert abs(found.mean() - expected) < 4 * found.std() / np.sqrt(num) + 1e-3
+
+
+def test_an_unknown_weighting_of_codes_is_refused():
+    with pytest.raises(ArgumentError, match="^weighting: unknown name 'edm'"):
+        losses.CodeCrossEntropy('edm')

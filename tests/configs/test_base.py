@@ -13,7 +13,7 @@ from choices import InputError, Range
 from configs import base, document, fields
 from configs.fields import Field
 from evaluation import quality
-from experiments import kinds, score_measures, validation
+from experiments import kinds, latent, score_measures, validation
 from tests import tiny_classifier
 
 BEFORE = json.loads(
@@ -40,6 +40,7 @@ def declared(kind, network):
         (base.EXTRACTORS, score_measures.NETWORKS),
         (base.SPLITS, quality.OTHER_SPLITS),
         (base.EXPERIMENTS, kinds.EXPERIMENTS),
+        (base.STAGES, latent.FROZEN),
     ],
 )
 def test_names_are_those_of_the_tables_that_configs_cannot_import(names, table):

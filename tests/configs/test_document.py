@@ -18,5 +18,6 @@ def test_every_field_has_a_row():
 def test_a_row_says_all_that_is_declared():
     text = document.text()
     assert '| `optim.ema_rate` | `0.9999` | number, >= 0, < 1 |  |  | decay of the moving' in text
-    assert '`score_model`; `sampling.method` or `eval.samplers`: `sde` | yes | solver of' in text
+    of_sde = '`sampling.method` or `eval.samplers`: `sde` | yes | solver of'
+    assert f'`score_model`, `latent_score_model`; {of_sde}' in text
     assert '| `sde.sigma_min` | `0.002` | number, >= 1e-06, <= 1,000,000 | noise level' in text

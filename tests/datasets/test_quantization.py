@@ -51,3 +51,24 @@ def test_half_of_the_images_are_mirrored():
     # Standard error 0.025.
     assert abs(mirrored.mean() - 0.5) < 4 * 0.025
     assert np.isin(np.asarray(quantization.to_uint8(x, False)[:, 0, 0, 0]), [0, 15]).all()
+
+
+def test_binarised_pixels_are_on_with_their_value_as_probability():
+    num = 20_000
+    values = jnp.array([0, 1, 100, 254, 255], jnp.uint8)
+    images = jnp.broadcast_to(values, (num, 5))[..., None, None]
+    found = np.asarray(quantization.binarize(jax.random.key(0), images))
+    assert set(np.unique(found)) == {0, 255}
+    share, expected = (found > 0).mean(axis=(0, 2, 3)), values / 255
+    # Four standard errors, and none where nothing is random.
+    np.testing.assert_array_less(
+        np.abs(share - expected), 4 * np.sqrt(expected * (1 - expected) / num) + 1e-6
+    )
+
+
+def test_an_image_is_binarised_alike_in_every_batch():
+    image_keys = jax.random.split(jax.random.key(0), 3)
+    images = jax.random.randint(jax.random.key(1), (3, 4, 4, 1), 0, 256).astype(jnp.uint8)
+    together = quantization.binarize_each(image_keys, images)
+    alone = quantization.binarize_each(image_keys[1:2], images[1:2])
+    np.testing.assert_array_equal(together[1], alone[0])

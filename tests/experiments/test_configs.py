@@ -19,18 +19,20 @@ import run_lib
 import sampling
 import sde_lib
 from choices import choose
-from experiments import image_drawing, kinds, reading, score_measures
+from devices import sharding
+from experiments import image_drawing, kinds, reading, score_measures, validation
 from parameterization import Process
 from tests.support import parameter_counts
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSIFIERS = ['ve/cifar10_classifier', 've/mnist_classifier']
+LATENT = ['lsgm/mnist', 'lsgm/mnist_autoencoder', 'lsgm/mnist_prior']
 ALL = sorted(
     path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
     for path in (ROOT / 'configs').glob('*/**/*.py')
     if path.stem not in ('__init__', 'base')
 )
-EXPERIMENTS = [name for name in ALL if name not in CLASSIFIERS]
+EXPERIMENTS = [name for name in ALL if name not in (*CLASSIFIERS, *LATENT)]
 PUBLISHED = [
     *[f'subvp/cifar10_{network}_continuous' for network in ('ddpm', 'ddpmpp', 'ddpmpp_deep')],
     *[f'subvp/cifar10_{network}_continuous' for network in ('ncsnpp', 'ncsnpp_deep')],
@@ -81,7 +83,7 @@ def load(name):
 
 def test_the_experiments_are_the_39_published_ones_and_the_new_ones():
     assert len(PUBLISHED) == 39
-    assert set(CLASSIFIERS) < set(ALL)
+    assert {*CLASSIFIERS, *LATENT} < set(ALL)
     assert set(EXPERIMENTS) == set(PUBLISHED) | set(NEW)
 
 
@@ -133,6 +135,25 @@ def test_every_classifier_builds_all_that_it_names(name):
     found = jax.eval_shape(lambda p, b: experiment.class_scores(times, p, key, b), params, batch)
     assert found.cross_entropy.shape == found.correct.shape == (len(times), 1)
     assert experiment.drawing() is None
+    run_lib.check_periods(config.training)
+
+
+@pytest.mark.parametrize('name', LATENT)
+def test_every_latent_score_model_builds_all_that_it_names(name):
+    config = load(name)
+    validation.check(config)
+    experiment = kinds.create(config, sharding.create_mesh())
+    key, batch = jax.random.key(0), experiment.batch_shapes(2)
+    state = jax.eval_shape(experiment.init, key)
+    after, metrics = jax.eval_shape(experiment.step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert metrics.loss.shape == ()
+    drawing = experiment.drawing()
+    drawn = jax.eval_shape(drawing.draw, state.evaluated, key, jnp.arange(2))
+    assert drawn['pixels'].shape == batch['image'].shape
+    [evidence] = experiment.programs()
+    found = evidence.run.trace(state.evaluated, key, evidence.batch).out_info
+    assert found['log_prob'].shape == (config.eval.batch_size,)
     run_lib.check_periods(config.training)
 
 

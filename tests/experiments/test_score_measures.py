@@ -209,7 +209,9 @@ def test_eval_mode_compares_samples_and_the_training_split(tmp_path):
 def create_quality(tmp_path, **fields):
     given = {'quality': ('classifier',), 'classifier_workdir': None, 'num_samples': 12, **fields}
     config, experiment = make(**given)
-    return score_measures.create_quality(config, experiment.model, experiment.data, tmp_path, MESH)
+    return score_measures.create_quality(
+        config, experiment.model.image_shape, experiment.data, tmp_path, MESH
+    )
 
 
 @pytest.mark.slow

@@ -1,0 +1,248 @@
+"""Latent score models: what each stage trains, the evidence bound, and the whole program."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import base, fields
+from devices import sharding
+from evaluation import quantities
+from experiments import kinds, latent_measures
+from experiments.latent import standard_normal_log_prob
+from experiments.score_model import MIXING_LOGIT
+from reports import logs
+from tests import tiny_latent
+from tests.support import networks, program
+
+MESH = sharding.create_mesh()
+
+
+def make(stage, **training):
+    """A config of a stage and its experiment."""
+    config = tiny_latent.get_config()
+    config.training.stage = stage
+    config.training.update(training)
+    if stage == 'autoencoder':
+        config.training.t_min = None
+    return config, kinds.create(config, MESH)
+
+
+def batch_of(experiment, num=8):
+    found = experiment.data('train').gather(np.arange(num))
+    return {name: jnp.array(found[name]) for name in ('image', 'label')}
+
+
+def random_params(experiment):
+    abstract = jax.eval_shape(experiment.model.init_params, jax.random.key(0))
+    return networks.randomised(abstract)
+
+
+# What is trained
+
+
+@pytest.mark.parametrize(
+    ('stage', 'frozen'), [('autoencoder', ['prior']), ('prior', ['autoencoder']), ('joint', [])]
+)
+def test_a_step_changes_what_its_stage_trains(stage, frozen):
+    """Even if parameters decay."""
+    config, _ = make(stage)
+    config.optim.weight_decay = 0.1
+    experiment = kinds.create(config, MESH)
+    params = random_params(experiment)
+    before = experiment._update.init(params)
+    after, metrics = jax.jit(experiment.step)(before, batch_of(experiment))
+    assert np.isfinite(metrics.loss)
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, after.params)
+    for part, of_part in changed.items():
+        assert any(jax.tree.leaves(of_part)) == (part not in frozen), part
+
+
+def test_all_stages_have_the_same_state():
+    """So that one begins with the parameters of another."""
+    states = [
+        jax.eval_shape(make(stage)[1].init, jax.random.key(0))
+        for stage in ('autoencoder', 'prior', 'joint')
+    ]
+    assert states[0] == states[1] == states[2]
+
+
+def test_codes_weigh_more_from_step_to_step():
+    _, experiment = make('joint', kl_warmup=10, kl_start=0.1)
+    state = experiment._update.init(random_params(experiment))
+    batch = batch_of(experiment)
+
+    def loss_at(step):
+        # The key of a step is of its number: compared are losses of one.
+        of_params = experiment._weight(jnp.array(step))
+        key = jax.random.key(0)
+        return experiment._bound(state.params, key, batch, True, of_params).mean()
+
+    first, middle, last, later = (float(loss_at(step)) for step in (0, 5, 10, 20))
+    assert last == later
+    np.testing.assert_allclose(middle - first, (0.55 - 0.1) / 0.9 * (last - first), rtol=1e-3)
+
+
+def test_of_the_bound_no_warm_up_is_tested():
+    config, experiment = make('joint', kl_warmup=10)
+    params, batch = random_params(experiment), batch_of(experiment)
+    key = jax.random.key(0)
+    found = experiment.loss(params, key, batch, False)
+    config.training.kl_warmup = 0
+    expected = kinds.create(config, MESH).loss(params, key, batch, False)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_pixels_are_drawn_anew_in_every_step():
+    _, experiment = make('joint')
+    pixels = batch_of(experiment)['image']
+    once, again = (
+        experiment.model.augment(jax.random.key(seed), pixels, train=True) for seed in (0, 1)
+    )
+    assert set(np.unique(once)) == {0, 255}
+    assert (once != again).any()
+
+
+@pytest.mark.parametrize(
+    ('autoencoder', 'decoder', 'channels'),
+    [
+        ('mlp', 'discretised_normal', 3),
+        ('convolutional', 'bernoulli', 1),
+        ('convolutional', 'discretised_logistic_mixture', 3),
+    ],
+)
+def test_maps_of_codes_have_a_u_net_as_their_prior(autoencoder, decoder, channels):
+    config = fields.config(base.latent_score_model('ncsnpp'))
+    config.model.update({'nf': 8, 'ch_mult': (1,), 'attn_resolutions': ()})
+    config.autoencoder.update({'name': autoencoder, 'decoder': decoder, 'code_channels': 2})
+    config.data.update(
+        {
+            'source': 'digits',
+            'image_size': (8, 8),
+            'channels': channels,
+            'binarize': decoder == 'bernoulli',
+        }
+    )
+    experiment = kinds.create(config, MESH)
+    key, batch = jax.random.key(0), experiment.batch_shapes(2)
+    state = jax.eval_shape(experiment.init, key)
+    _, metrics = jax.eval_shape(experiment.step, state, batch)
+    assert metrics.loss.shape == ()
+    drawn = jax.eval_shape(experiment.drawing().draw, state.evaluated, key, jnp.arange(2))
+    assert drawn['pixels'].shape == (2, 8, 8, channels)
+
+
+def test_the_autoencoder_multiplies_in_the_precision_of_the_prior():
+    config, _ = make('joint')
+    config.model.precision = 'highest'
+    experiment = kinds.create(config, MESH)
+    params = jax.eval_shape(experiment.model.init_params, jax.random.key(0))
+
+    def there_and_back(params, pixels):
+        return experiment.model.decode(params, experiment.model.encode(params, pixels).mean)
+
+    pixels = experiment.batch_shapes(2)['image']
+    program = str(jax.make_jaxpr(there_and_back)(params, pixels))
+    # Of the tiny network two layers on either way.
+    assert program.count('dot_general[') == 4
+    assert program.count('precision=(Precision.HIGHEST, Precision.HIGHEST)') == 4
+
+
+# The evidence bound
+
+
+def evidence(stage, num=24, **evaluation):
+    """The terms of the bound of a few images, and what codes would have of N(0, I)."""
+    config, experiment = make(stage)
+    config.eval.update(evaluation)
+    config.eval.rtol = config.eval.atol = 1e-5
+    params = random_params(experiment)
+    params['prior'][MIXING_LOGIT] = jnp.full(3, -100.0)
+    batch = {**batch_of(experiment, num), 'index': jnp.arange(num)}
+    found = latent_measures.evidence_program(config, experiment.model, MESH).run(
+        params, None, batch
+    )
+    return jax.device_get(found)
+
+
+@pytest.mark.parametrize('stage', ['autoencoder', 'joint'])
+def test_without_a_share_of_the_network_the_prior_is_normal(stage):
+    """So is the bound that of an autoencoder: the ODE stands still."""
+    found = evidence(stage, cross_entropy_draws=0)
+    config, experiment = make(stage)
+    model, params = experiment.model, random_params(experiment)
+    image_keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(config.seed), jnp.arange(24)
+    )
+    keys_pixels, keys_codes = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(
+        image_keys
+    )[:2]
+    pixels = model.of_each(keys_pixels, batch_of(experiment, 24)['image'])
+    encoded = model.encode(params, pixels)
+    noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 0), (1, 1, 3)))(
+        keys_codes
+    )
+    codes = encoded.sample(noise)
+    np.testing.assert_allclose(found['log_prob'], standard_normal_log_prob(codes), rtol=1e-5)
+    np.testing.assert_allclose(found['log_q'], encoded.log_prob_of(noise), rtol=1e-5)
+    reconstruction = -model.log_prob(params, codes, pixels)
+    np.testing.assert_allclose(found['reconstruction'], reconstruction, rtol=1e-5)
+
+
+def test_the_summary_is_in_nats_and_in_bits():
+    arrays = {
+        'reconstruction': np.array([60.0, 62.0]),
+        'log_q': np.array([-10.0, -12.0]),
+        'log_prob': np.array([-30.0, -34.0]),
+        'by_sampling': np.array([30.5, 33.5]),
+        'nfe': np.array([10, 20]),
+    }
+    found = {q.name: q for q in latent_measures.summary(arrays, dim=64)}
+    assert found['nats'].value == 82
+    assert found['nats'].standard_error == pytest.approx(2)
+    assert found['bits_per_dim'].value == pytest.approx(82 / (64 * np.log(2)))
+    assert found['nats_codes_cross_entropy_gap'].value == 0
+    assert found['nats_codes_cross_entropy_gap'].standard_error == pytest.approx(0.5)
+
+
+# The program
+
+
+def flags(workdir, mode, *more):
+    return '--config=tests/tiny_latent.py', f'--workdir={workdir}', f'--mode={mode}', *more
+
+
+@pytest.mark.slow
+def test_it_is_trained_resumed_evaluated_drawn_and_reported(tmp_path):
+    once, again, second = (tmp_path / name for name in ('once', 'again', 'second'))
+    # A rate that falls to 0 at another step would be that of another run.
+    constant = '--config.optim.cosine_decay=False'
+    program.call(*flags(once, 'train', constant))
+    for steps in (20, 40):
+        program.call(*flags(again, 'train', constant, f'--config.training.num_steps={steps}'))
+    rows = logs.read(once / 'logs' / 'metrics.jsonl')
+    assert [row['test_loss'] for row in rows if 'test_loss' in row][-1] < 70
+    arrays, others = (program.arrays(workdir, 40) for workdir in (once, again))
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(others[name], array, err_msg=name)
+
+    program.call(*flags(once, 'eval', constant))
+    found = {q.label: q for q in quantities.read(once / 'eval' / '40' / 'metrics.json')}
+    assert found['bits_per_dim_images'].value == 12
+    assert found['nats'].standard_error > 0
+    assert {'bits_per_dim', 'nats_codes_cross_entropy_gap', 'dpmpp_2m_nfe'} <= set(found)
+    program.call(*flags(once, 'sample', constant))
+    assert list((once / 'samples').glob('*dpmpp_2m*.png'))
+    assert 'nats codes cross entropy gap' in (once / 'report.html').read_text()
+
+    # Another stage begins with what this one has made.
+    begin = f'--config.training.init_from={once}', '--config.training.stage=prior'
+    program.call(*flags(second, 'train', *begin, '--config.training.num_steps=10'))
+    arrays, others = program.arrays(once, 40), program.arrays(second, 10)
+    kept = [name for name in arrays if 'params' in name and 'autoencoder' in name]
+    assert kept
+    for name in kept:
+        np.testing.assert_array_equal(others[name], arrays[name], err_msg=name)
+    assert json.loads((second / 'config.json').read_text())['training']['stage'] == 'prior'
