@@ -94,6 +94,7 @@ def test_a_finished_run_has_nothing_more_to_do_and_says_so(workdir, capsys):
     assert 'drawing' not in said
 
 
+@pytest.mark.slow
 def test_what_takes_long_is_told_before_it_begins(tmp_path, capsys, monkeypatch):
     """What does only on a machine that is busy is left out here."""
     monkeypatch.setattr(processes, 'SILENT_SECONDS', 600)
@@ -132,6 +133,7 @@ def test_a_cost_is_estimated_without_a_workdir_or_running_anything(capsys):
     assert found['  activations, each of 4 devices'].endswith('KiB')
 
 
+@pytest.mark.slow
 def test_none_is_a_value_on_the_command_line(tmp_path):
     """Of numbers, and of text that may be None; of other text it is a name."""
     flags = '--config=tests/published_config.py', '--mode=import', f'--workdir={tmp_path}'

@@ -74,6 +74,7 @@ def test_every_network_may_be_a_share_of_the_score(name, parameterization, sde):
     np.testing.assert_array_equal(params['mixing_logit'], [-3.0])
 
 
+@pytest.mark.slow
 def test_the_share_of_the_network_is_trained():
     config, model = create('ncsnpp', 'edm', {'name': 'vp'}, mixing_logit=-3.0)
     experiment = kinds.create(config)

@@ -108,6 +108,7 @@ def test_the_first_process_alone_looks_what_there_is(is_workdir, tmp_path, monke
     assert asked == ['workdir' if is_workdir else 'file']
 
 
+@pytest.mark.slow
 def test_a_run_that_is_started_again_has_the_step_of_the_first_start(source, tmp_path, monkeypatch):
     """It was ended before its first checkpoint, and the source has gone on."""
     beginnings = []
