@@ -1,7 +1,7 @@
 # make demo   train on digits, sample, measure: five to eight minutes on two cores
 # make install   what all of them need, into .venv
-# make test   the fast tests: six to nine minutes
-# make test-slow   the others: six to nine
+# make test   the fast tests: nine minutes
+# make test-slow   the others: ten
 # make test-newest PYTHON=python3.13   the fast tests with that Python and the newest packages, anew each time
 # make lint   style and formatting
 # make CUDA=13 demo   on an NVIDIA GPU, see docs/gpu.md
