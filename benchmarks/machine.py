@@ -9,12 +9,14 @@ import jax
 
 
 def name() -> str:
-    """The processor, its cores that are used, and versions."""
+    """The accelerators, if there are any, the processor with its cores, and versions."""
     info = pathlib.Path('/proc/cpuinfo')
     lines = info.read_text().splitlines() if info.exists() else []
     models = [line.split(':')[1].strip() for line in lines if line.startswith('model name')]
     processor = f'{len(models)} cores of {models[0]}' if models else platform.processor()
-    return f'{processor} (Python {platform.python_version()}, jax {jax.__version__})'
+    kinds = {device.device_kind for device in jax.devices() if device.platform != 'cpu'}
+    machine = ', '.join([*sorted(kinds), processor])
+    return f'{machine} (Python {platform.python_version()}, jax {jax.__version__})'
 
 
 def peak_memory() -> int:

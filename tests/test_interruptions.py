@@ -261,15 +261,7 @@ def test_ctrl_c_that_is_for_a_script_does_not_end_what_it_runs_in_the_background
 def test_a_second_training_is_refused_and_an_evaluation_beside_it_is_not(tmp_path):
     flags = CONFIG, f'--workdir={tmp_path}', '--config.training.num_steps=20000'
     flags += tuple(f'--config.training.{name}_every=0' for name in ('sample', 'eval'))
-    process = subprocess.Popen(
-        program.command(*flags, '--mode=train'),
-        cwd=program.ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not (tmp_path / 'checkpoints' / '10').exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = program.training(tmp_path, *flags)
     refused = program.refusal(*flags, '--mode=train')
     assert f'{tmp_path} is in use by process {process.pid} of ' in refused
     # Other processes than the first hear of it too.
@@ -289,15 +281,7 @@ def test_a_second_training_is_refused_and_an_evaluation_beside_it_is_not(tmp_pat
 @pytest.mark.slow
 def test_a_training_follows_one_that_was_killed(tmp_path):
     flags = *SHORT, '--mode=train', f'--workdir={tmp_path}'
-    process = subprocess.Popen(
-        program.command(*flags, '--config.training.num_steps=20000'),
-        cwd=program.ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not (tmp_path / 'checkpoints' / '10').exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = program.training(tmp_path, *flags, '--config.training.num_steps=20000')
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert (tmp_path / 'lock').exists()

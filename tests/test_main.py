@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import time
 
 import numpy as np
 import pytest
@@ -241,15 +239,7 @@ def test_a_command_without_a_config_is_refused_in_one_line(flags, expected, tmp_
 def test_a_killed_run_ends_with_the_same_bits(workdir, tmp_path):
     """SIGKILL once the first checkpoint is there, then the same command again."""
     flags = CONFIG, '--mode=train', f'--workdir={tmp_path}', '--config.training.sample_every=0'
-    process = subprocess.Popen(
-        program.command(*flags, '--config.training.log_every=2'),
-        cwd=program.ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    while not (tmp_path / 'checkpoints' / '10').exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    process = program.training(tmp_path, *flags, '--config.training.log_every=2')
     process.send_signal(signal.SIGKILL)
     process.wait()
     program.succeed(*flags)

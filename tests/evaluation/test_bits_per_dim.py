@@ -184,4 +184,5 @@ def test_what_is_no_bound_is_refused(fields, argument, message):
 
 
 def test_the_exact_divergence_needs_one_probe_for_a_bound():
-    dataclasses.replace(EVERYTHING, num_probes=1, divergence='exact')
+    one = dataclasses.replace(EVERYTHING, num_probes=1, divergence='exact')
+    assert (one.num_probes, one.importance_weighted) == (1, True)

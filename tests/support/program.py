@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import jax
 import orbax.checkpoint as ocp
@@ -23,6 +24,20 @@ ROOT = pathlib.Path(__file__).parents[2]
 def command(*flags):
     """The command line; the directory is ROOT."""
     return [sys.executable, 'main.py', *map(str, flags)]
+
+
+def training(workdir, *flags):
+    """A process that trains in a workdir, once its first checkpoint, that of step 10, is there."""
+    process = subprocess.Popen(
+        command(*flags, '--mode=train', f'--workdir={workdir}'),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (workdir / 'checkpoints' / '10').exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    return process
 
 
 def run(*flags, devices=None):
