@@ -116,7 +116,7 @@ def network_fields() -> contextlib.AbstractContextManager[None]:
 def create_update(config: ConfigDict) -> Update:
     """The optimiser and the moving average of config.optim."""
     fields = config.optim
-    names = ['lr', 'warmup', 'beta1', 'beta2', 'eps', 'weight_decay', 'grad_clip']
+    names = ['optimizer', 'lr', 'warmup', 'beta1', 'beta2', 'eps', 'weight_decay', 'grad_clip']
     decay_steps = config.training.num_steps if fields.cosine_decay else 0
     optimizer = training.create_optimizer(
         decay_steps=decay_steps, **plain_fields(fields, only=names)
