@@ -224,11 +224,12 @@ def data() -> Fields:
 def binarization() -> Fields:
     """What data has for experiments on the values of pixels."""
     return {
+        'invert': Field(False, '255 - v for every value v: dark strokes on paper become light'),
         'binarize': Field(
             False,
             'pixels are on or off, on with their value as probability: drawn anew in every update, '
             'and once for each image that is measured',
-        )
+        ),
     }
 
 

@@ -88,7 +88,7 @@ class LatentModel:
         return [jax.random.normal(of_size, (num, *shape)) for of_size, shape in of_sizes]
 
     def noises_of_each(self, image_keys: ImageKeys) -> list[Map]:
-        """The same, that of an image from its own key."""
+        """Standard normal noise for the latents of images, each from its own key, of every size."""
         shapes = self.autoencoder.latent_shapes
         return [keys.normal(image_keys, i, shape) for i, shape in enumerate(shapes)]
 

@@ -83,6 +83,7 @@ def load_images(data: ConfigDict, split: str, num_classes: int | None = None) ->
         data.data_dir,
         data.crop_size,
         data.max_pixels,
+        data.get('invert', False),
     )
     unused = num_classes == 0 and images.class_names
     note = '; the classes are not used: model.num_classes is 0' if unused else ''
