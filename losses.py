@@ -381,6 +381,18 @@ def noise_entropy(sde: SDE, t: Number, x0: State) -> Scalar:
     )
 
 
+def balance(
+    divergence: Float[Array, 'batch groups'], size: Float[Array, 'groups']
+) -> Float[Array, 'groups']:
+    """Weights of groups of latents, 1 in the mean, for as long as all weigh less than their bound
+    has them: more for those of which an image says much for their `size`, so that the others are
+    not held at N(0, I) and forgotten. There is no gradient in them (Vahdat and Kautz 2020,
+    arXiv:2007.03898, appendix A; Vahdat et al. 2021, appendix G).
+    """
+    share = (jnp.abs(divergence).mean(axis=0) + 0.01) / size
+    return lax.stop_gradient(share / share.mean())
+
+
 def residual(process: Process, x0: State, t: PerImage, noise: State) -> State:
     """sigma_t score(x_t, t) + noise: zero in the mean, given x_t, for the exact score."""
     score = process.score(process.sde.perturb(x0, t, noise), t)

@@ -16,6 +16,7 @@ import optax
 from jax import lax
 from jaxtyping import Array, Int
 
+from choices import choose
 from shapes import OneKey, Scalar
 
 Params = Any
@@ -127,8 +128,10 @@ def create_optimizer(
     eps: float,
     weight_decay: float,
     grad_clip: float,
+    optimizer: str = 'adam',
 ) -> optax.GradientTransformation:
-    """Adam behind global-norm clipping, with linear warm-up and, if asked for, cosine decay.
+    """One of OPTIMIZERS behind global-norm clipping, with linear warm-up and, if asked for, cosine
+    decay.
 
     `warmup` and `decay_steps` count updates; `decay_steps = 0` keeps the rate after the warm-up,
     otherwise it falls to 0 by that update. `grad_clip <= 0` does not clip; `weight_decay` is
@@ -141,7 +144,8 @@ def create_optimizer(
         ramp = optax.linear_schedule(lr / warmup, lr, max(warmup - 1, 1))
         schedule = optax.join_schedules([ramp, schedule], [warmup])
     clip = clip_by_global_norm(grad_clip) if grad_clip > 0 else optax.identity()
-    return optax.chain(clip, optax.adamw(schedule, beta1, beta2, eps, weight_decay=weight_decay))
+    chosen = choose(OPTIMIZERS, optimizer, 'optimizer')
+    return optax.chain(clip, chosen(schedule, beta1, beta2, eps, weight_decay=weight_decay))
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArgs:
@@ -162,3 +166,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArg
 def run_steps(step: Callable, state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
     """Several steps; batches and metrics have a leading axis of steps."""
     return lax.scan(step, state, batches)
+
+
+# Both decouple weight decay from the gradient.
+OPTIMIZERS = {'adam': optax.adamw, 'adamax': optax.adamaxw}

@@ -20,6 +20,7 @@ import parameterization
 import sampling as samplers
 import sde_lib
 import time_sampling
+import training
 from choices import InputError, OneOf, Range, choose, fields_of
 from configs import fields
 from configs.fields import Field, Fields, Values
@@ -234,11 +235,12 @@ def data() -> Fields:
 def binarization() -> Fields:
     """What data has for experiments on the values of pixels."""
     return {
+        'invert': Field(False, '255 - v for every value v: dark strokes on paper become light'),
         'binarize': Field(
             False,
             'pixels are on or off, on with their value as probability: drawn anew in every update, '
             'and once for each image that is measured',
-        )
+        ),
     }
 
 
@@ -456,9 +458,28 @@ def evidence_training() -> Fields:
             OneOf(STAGES),
         ),
         'kl_warmup': Field(
-            0, 'updates over which the terms of codes get their weight of 1', STEPS, of=of_codes
+            0, 'updates over which the terms of codes get their weight', STEPS, of=of_codes
         ),
         'kl_start': Field(1e-4, 'their weight at the first of these updates', SHARE, of=of_codes),
+        'kl_end': Field(1.0, 'their weight after these updates', SHARE, of=of_codes),
+        'kl_balancing': Field(
+            False,
+            'while that is below 1, groups of latents that say much weigh more than others',
+            of={'training.stage': ('autoencoder',)},
+        ),
+        'autoencoder_lr': Field(
+            1.0, 'learning rate of the autoencoder, in units of optim.lr', NOT_NEGATIVE, of=of_codes
+        ),
+        'spectral_autoencoder': Field(
+            0.0,
+            'weight of the sum of the largest singular values of its layers, and of the largest '
+            'scales of its normalisations',
+            NOT_NEGATIVE,
+            of=of_codes,
+        ),
+        'spectral_prior': Field(
+            0.0, 'the same of the network of the prior', NOT_NEGATIVE, of=of_prior
+        ),
         **fields.of_choices(
             of_prior,
             {
@@ -482,8 +503,11 @@ def evidence_training() -> Fields:
 
 
 def optim() -> Fields:
-    """Adam, and the moving average of the parameters."""
+    """Adam or Adamax, and the moving average of the parameters."""
     return {
+        'optimizer': Field(
+            'adam', 'adamax has the largest gradient in the place of the root', training.OPTIMIZERS
+        ),
         'lr': Field(2e-4, 'learning rate', POSITIVE),
         'warmup': Field(5000, 'updates over which it rises from 0', STEPS),
         'cosine_decay': Field(False, 'it falls to 0 at training.num_steps'),

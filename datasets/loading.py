@@ -114,6 +114,19 @@ def from_stored(
     )
 
 
+def inverted(images: Images) -> Images:
+    """Images with 255 - v for every value v."""
+
+    def gather(indices):
+        batch = images.gather(indices)
+        return {**batch, 'image': 255 - batch['image']}
+
+    def identify():
+        return identity.of_text(images.identify(), 'inverted')
+
+    return dataclasses.replace(images, gather=gather, identify=identify)
+
+
 # Loading
 
 
@@ -127,6 +140,7 @@ def load(
     data_dir: str | None = None,
     crop_size: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    invert: bool = False,
 ) -> Images:
     """The images of one split of a source.
 
@@ -147,6 +161,7 @@ def load(
         crop_size: side of a square that is cut from the centre of each image first, if not None.
             A side shorter than this stays as it is.
         max_pixels: image files with more of them are refused.
+        invert: 255 - v for every value v: dark strokes on paper become light ones.
 
     Raises:
         DataError: an argument or a file cannot be used. All broken image files of a small folder,
@@ -175,7 +190,7 @@ def load(
     else:
         images = from_stored(stored, chosen, make, shape)
     return dataclasses.replace(
-        images,
+        inverted(images) if invert else images,
         class_names=stored.inventory.class_names,
         found=lambda: inventory.line(source, stored.inventory, lengths(stored, test_fraction)),
     )

@@ -6,7 +6,8 @@ With codes z = mean + std n of images x, the negative evidence bound is
     -log p(x | z) + log q(z | x) - log p(z),
 
 in nats. The last term is the cross-entropy of the codes by the score model, a CodeCrossEntropy of
-losses.py, or in the stage 'autoencoder' that by N(0, I).
+losses.py, or in the stage 'autoencoder' that by N(0, I). Latents of finer sizes, if there are any,
+add log q - log N(0, I) of theirs in every stage.
 """
 
 import dataclasses
@@ -17,18 +18,19 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 from ml_collections import ConfigDict
 
 import losses
-from choices import fields_of
+from choices import InputError, fields_of
 from devices import sharding
 from evaluation.batchwise import Measure
 from experiments import latent_measures, latent_model, reading
 from experiments.experiment import Batch, Drawing, Program
 from experiments.image_experiment import ImageExperiment
 from experiments.latent_model import AUTOENCODER, PRIOR
-from shapes import OneKey, PerImage, Scalar, State
+from models import spectral
+from shapes import OneKey, PerImage, Scalar
 from training import Metrics, Params, TrainState
 
 # What a stage leaves as it is.
@@ -46,13 +48,34 @@ class LatentScoreModel(ImageExperiment):
             self._cross_entropy = losses.CodeCrossEntropy(
                 fields.prior_weighting, fields.shared_times, fields.importance, fields.t_min
             )
+        self._is_balanced = fields.kl_balancing
+        self._check_balancing()
         self._frozen = FROZEN[fields.stage]
-        # The optimiser would decay even what has no gradient.
-        still = optax.masked(
-            optax.set_to_zero(), {part: part in self._frozen for part in (AUTOENCODER, PRIOR)}
-        )
-        optimizer = optax.chain(self._update.optimizer, still)
+        self._spectral = {AUTOENCODER: fields.spectral_autoencoder, PRIOR: fields.spectral_prior}
+        # Of what is frozen, 0: the optimiser would decay even what has no gradient.
+        rates = {AUTOENCODER: fields.autoencoder_lr, PRIOR: 1.0}
+        rates |= dict.fromkeys(self._frozen, 0.0)
+
+        def by_part(updates, _):
+            return {part: optax.tree.scale(rate, updates[part]) for part, rate in rates.items()}
+
+        optimizer = optax.chain(self._update.optimizer, optax.stateless(by_part))
         self._update = dataclasses.replace(self._update, optimizer=optimizer)
+
+    def _check_balancing(self) -> None:
+        fields, groups = self._config.training, self.model.autoencoder.num_groups
+        if not self._is_balanced:
+            return
+        if sum(groups) < 2:
+            raise InputError(
+                'training.kl_balancing: True, and the autoencoder has one group of latents; '
+                'autoencoder.groups or autoencoder.finer_groups of more needed'
+            )
+        if not fields.kl_warmup and fields.kl_end == 1:
+            raise InputError(
+                'training.kl_balancing: True, which is for updates in which the terms of latents '
+                'weigh less than 1; training.kl_warmup above 0 needed'
+            )
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """One update by the mean loss of a batch, with the weight that codes have at this step."""
@@ -60,13 +83,19 @@ class LatentScoreModel(ImageExperiment):
 
         def mean_loss(params, key, batch):
             whole = sharding.whole(self._mesh, params)
-            return self._bound(whole, key, batch, True, weight).mean()
+            return self._bound(whole, key, batch, True, weight).mean() + self._penalty(whole)
 
         return self._update.step(mean_loss, state, batch)
 
     def _weight(self, step: Int[Array, '']) -> float | Scalar:
-        start, num_steps = self._config.training.kl_start, self._config.training.kl_warmup
-        return jnp.minimum(1.0, start + (1 - start) * step / num_steps) if num_steps else 1.0
+        fields = self._config.training
+        start, end, num_steps = fields.kl_start, fields.kl_end, fields.kl_warmup
+        return start + (end - start) * jnp.minimum(1.0, step / num_steps) if num_steps else end
+
+    def _penalty(self, params: Params) -> float | Scalar:
+        """What is added to the mean bound in training."""
+        of_parts = {part: w for part, w in self._spectral.items() if w and part not in self._frozen}
+        return sum(weight * spectral.penalty(params[part]) for part, weight in of_parts.items())
 
     def loss(self, params: Params, key: OneKey, batch: Batch, train: bool) -> PerImage:
         """The negative evidence bound of each image, in nats; `train` flips and drops out."""
@@ -80,18 +109,36 @@ class LatentScoreModel(ImageExperiment):
             part: lax.stop_gradient(of_part) if part in self._frozen else of_part
             for part, of_part in params.items()
         }
-        key_data, key_codes, key_prior, key_dropout = jax.random.split(key, 4)
+        key_data, key_latents, key_prior, key_dropout = jax.random.split(key, 4)
         pixels = self.model.augment(key_data, batch['image'], train)
-        found = self.model.encode(params, pixels)
-        noise = jax.random.normal(key_codes, found.mean.shape)
-        codes = found.sample(noise)
-        if self.model.has_prior:
-            process = self.model.process(params, key_dropout if train else None)
-            prior = self._cross_entropy(process, key_prior, codes, weight)
-        else:
-            prior = -weight * standard_normal_log_prob(codes)
-        reconstruction = self.model.log_prob(params, codes, pixels)
-        return weight * found.log_prob_of(noise) + prior - reconstruction
+        noises = self.model.noises(key_latents, len(pixels))
+        (codes, *finer), features = self.model.through(params, pixels, noises)
+        reconstruction = -self.model.distribution.log_prob(features, pixels)
+        if not self.model.has_prior:
+            divergence = jnp.concatenate([of_size.divergence() for of_size in (codes, *finer)], 1)
+            return reconstruction + weight * (divergence * self._balance(divergence, weight)).sum(1)
+        process = self.model.process(params, key_dropout if train else None)
+        prior = self._cross_entropy(process, key_prior, codes.z, weight)
+        of_codes = weight * codes.log_q.sum(axis=1) + prior
+        of_finer = sum(of_size.divergence().sum(axis=1) for of_size in finer)
+        return reconstruction + of_codes + weight * of_finer
+
+    def _balance(
+        self, divergence: Float[Array, 'batch groups'], weight: float | Scalar
+    ) -> float | Float[Array, 'groups']:
+        """The weights of groups beside each other, at this weight of all."""
+        if not self._is_balanced:
+            return 1.0
+        sizes = [
+            height * width / groups
+            for (height, width, _), groups in zip(
+                self.model.autoencoder.latent_shapes,
+                self.model.autoencoder.num_groups,
+                strict=True,
+            )
+            for _ in range(groups)
+        ]
+        return jnp.where(weight < 1, losses.balance(divergence, jnp.array(sizes)), 1.0)
 
     def drawing(self) -> Drawing:
         """Codes by config.sampling.method, decoded."""
@@ -106,8 +153,3 @@ class LatentScoreModel(ImageExperiment):
         if not self._config.eval.bpd:
             return []
         return [latent_measures.evidence_program(self._config, self.model, self._mesh)]
-
-
-def standard_normal_log_prob(codes: State) -> PerImage:
-    """log N(z; 0, I) of each image, in nats."""
-    return jax.scipy.stats.norm.logpdf(codes).reshape(len(codes), -1).sum(axis=1)

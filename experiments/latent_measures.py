@@ -100,6 +100,8 @@ def summary(found: Arrays, dim: int) -> list[Quantity]:
         Quantity('bits_per_dim_images', len(bound)),
         Quantity('bits_per_dim_nfe', float(found['nfe'].mean()), better=LOWER),
     ]
+    if 'finer' in found:
+        quantities.append(mean('nats_finer_latents', found['finer']))
     if 'by_sampling' in found:
         quantities.append(mean('nats_codes_cross_entropy_gap', found['by_sampling'] - by_ode))
     return quantities
@@ -107,12 +109,13 @@ def summary(found: Arrays, dim: int) -> list[Quantity]:
 
 def negative_evidence(found: Arrays) -> np.ndarray:
     """The bound on -log p(x) of each image, in nats."""
-    return found['reconstruction'] + found['log_q'] - found['log_prob']
+    return found['reconstruction'] + found['log_q'] - found['log_prob'] + found.get('finer', 0)
 
 
 def evidence_program(config: ConfigDict, model: LatentModel, mesh: Mesh) -> Program:
     """The terms of the evidence bound of each image of a batch: `reconstruction`, -log p(x | z),
-    `log_q` and `log_prob` of one code, that by the ODE and, if asked for, `by_sampling`.
+    `log_q` and `log_prob` of one code, that by the ODE and, if asked for, `by_sampling`; and of
+    latents of finer sizes, if there are any, `finer`: log q - log N(0, I).
     """
     fields, key = config.eval, jax.random.key(config.seed)
     solver = create_solver(fields)
@@ -126,27 +129,29 @@ def evidence_program(config: ConfigDict, model: LatentModel, mesh: Mesh) -> Prog
         image_keys = keys.of_images(key, batch['index'])
         keys_pixels, keys_codes, keys_probes, keys_times = keys.split(image_keys, 4)
         pixels = model.of_each(keys_pixels, batch['image'])
-        encoded = model.encode(params, pixels)
-        noise = keys.normal(keys_codes, 0, encoded.mean.shape[1:])
-        codes, process = encoded.sample(noise), model.process(params)
+        noises = model.noises_of_each(keys_codes)
+        (codes, *finer), features = model.through(params, pixels, noises)
+        process = model.process(params)
         found = likelihood.log_prob(
             keys_probes,
             process,
-            codes,
+            codes.z,
             solver=solver,
             t_min=t_min,
             divergence=fields.divergence,
             num_probes=fields.num_probes,
         )
         arrays = {
-            'reconstruction': -model.log_prob(params, codes, pixels),
-            'log_q': encoded.log_prob_of(noise),
+            'reconstruction': -model.distribution.log_prob(features, pixels),
+            'log_q': codes.log_q.sum(axis=1),
             'log_prob': found.log_prob,
             'nfe': found.nfe,
         }
+        if finer:
+            arrays['finer'] = sum(of_size.divergence().sum(axis=1) for of_size in finer)
         if fields.cross_entropy_draws:
             arrays['by_sampling'] = bounds.cross_entropy(
-                keys_times, process, codes, num_draws=fields.cross_entropy_draws, t_min=t_min
+                keys_times, process, codes.z, num_draws=fields.cross_entropy_draws, t_min=t_min
             ).bound
         return {**arrays, **left_out.arrays(found.ending, *arrays.values())}
 

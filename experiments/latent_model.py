@@ -2,6 +2,7 @@
 (LSGM; Vahdat et al. 2021, arXiv:2106.05931)."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,9 +21,9 @@ from experiments.reading import ImageFormat, image_format, plain_fields
 from experiments.score_model import ScoreModel
 from models import vae
 from models.pixels import PIXEL_DISTRIBUTIONS, PixelDistribution
-from models.vae import Codes
+from models.vae import Map, Passage
 from parameterization import Process
-from shapes import ImageKeys, ImageShape, OneKey, PerImage, Pixels, State
+from shapes import ImageKeys, ImageShape, OneKey, Pixels
 from solvers.sampler import Sampler
 from training import Params
 
@@ -57,8 +58,9 @@ class LatentModel:
         """Initial parameters of both parts."""
         key_autoencoder, key_prior = jax.random.split(key)
         x = jnp.zeros((1, *self.image_shape))
+        noises = [jnp.zeros((1, *shape)) for shape in self.autoencoder.latent_shapes]
         return {
-            AUTOENCODER: self.autoencoder.init(key_autoencoder, x)['params'],
+            AUTOENCODER: self.autoencoder.init(key_autoencoder, x, noises)['params'],
             PRIOR: self.codes.init_params(key_prior),
         }
 
@@ -79,21 +81,28 @@ class LatentModel:
         """Images, each binarised by its own key if they are to be."""
         return quantization.binarize_each(image_keys, pixels) if self.is_binarized else pixels
 
-    def encode(self, params: Params, pixels: Pixels) -> Codes:
-        """The distribution of the codes of each image."""
-        return self._apply(params, 'encode', self.format.to_float(pixels))
+    def noises(self, key: OneKey, num: int) -> list[Map]:
+        """Standard normal noise for the latents of so many images, of every size."""
+        shapes = self.autoencoder.latent_shapes
+        of_sizes = zip(jax.random.split(key, len(shapes)), shapes, strict=True)
+        return [jax.random.normal(of_size, (num, *shape)) for of_size, shape in of_sizes]
 
-    def decode(self, params: Params, codes: State) -> Array:
-        """The features of every pixel's distribution."""
-        return self._apply(params, 'decode', codes)
+    def noises_of_each(self, image_keys: ImageKeys) -> list[Map]:
+        """Standard normal noise for the latents of images, each from its own key, of every size."""
+        shapes = self.autoencoder.latent_shapes
+        return [keys.normal(image_keys, i, shape) for i, shape in enumerate(shapes)]
 
-    def _apply(self, params: Params, method: str, x: State) -> Any:
+    def through(self, params: Params, pixels: Pixels, noises: Sequence[Map]) -> Passage:
+        """The latents of images that the noise makes, and the features that they are decoded to."""
+        return self._apply(params, None, self.format.to_float(pixels), noises)
+
+    def decode(self, params: Params, zs: Sequence[Map]) -> Array:
+        """The features of every pixel's distribution, from latents of every size."""
+        return self._apply(params, 'decode', zs)
+
+    def _apply(self, params: Params, method: str | None, *inputs: Any) -> Any:
         with jax.default_matmul_precision(self.codes.network.precision):
-            return self.autoencoder.apply({'params': params[AUTOENCODER]}, x, method=method)
-
-    def log_prob(self, params: Params, codes: State, pixels: Pixels) -> PerImage:
-        """log p(x | z) of each image, in nats."""
-        return self.distribution.log_prob(self.decode(params, codes), pixels)
+            return self.autoencoder.apply({'params': params[AUTOENCODER]}, *inputs, method=method)
 
     def draw(
         self,
@@ -105,10 +114,13 @@ class LatentModel:
         given: None = None,
     ) -> dict[str, Array]:
         """The images with these indices, as `image_drawing.draw_images` has them: codes by the
-        sampler, and the means of the pixels that they are decoded to.
+        sampler, latents of finer sizes from N(0, I), and the means of the pixels that they are
+        decoded to.
         """
-        drawn = sampler(keys.of_images(key, indices), self.process(params), codes.image_shape)
-        unit = self.distribution.mean(self.decode(params, drawn.x))
+        keys_codes, keys_finer = keys.split(keys.of_images(key, indices), 2)
+        drawn = sampler(keys_codes, self.process(params), codes.image_shape)
+        finer = self.noises_of_each(keys_finer)[1:]
+        unit = self.distribution.mean(self.decode(params, [drawn.x, *finer]))
         x = 2 * unit - 1 if self.format.centered else unit
         return image_drawing.in_8_bits(self.format, drawn._replace(x=x))
 
@@ -135,8 +147,8 @@ def create(config: ConfigDict) -> LatentModel:
         )
     images = image_format(data)
     autoencoder = _autoencoder(fields, images.shape, distribution)
-    with fields_of('data'):
-        shape = autoencoder.code_shape
+    with fields_of('autoencoder', image_size='data.image_size'):
+        shape = autoencoder.latent_shapes[0]
     codes = score_model.of_format(config, ImageFormat(shape, True, False, False))
     if isinstance(codes.sde, sde_lib.Chain):
         continuous = ', '.join(

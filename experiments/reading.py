@@ -83,6 +83,7 @@ def load_images(data: ConfigDict, split: str, num_classes: int | None = None) ->
         data.data_dir,
         data.crop_size,
         data.max_pixels,
+        data.get('invert', False),
     )
     unused = num_classes == 0 and images.class_names
     note = '; the classes are not used: model.num_classes is 0' if unused else ''
@@ -116,7 +117,7 @@ def network_fields() -> contextlib.AbstractContextManager[None]:
 def create_update(config: ConfigDict) -> Update:
     """The optimiser and the moving average of config.optim."""
     fields = config.optim
-    names = ['lr', 'warmup', 'beta1', 'beta2', 'eps', 'weight_decay', 'grad_clip']
+    names = ['optimizer', 'lr', 'warmup', 'beta1', 'beta2', 'eps', 'weight_decay', 'grad_clip']
     decay_steps = config.training.num_steps if fields.cosine_decay else 0
     optimizer = training.create_optimizer(
         decay_steps=decay_steps, **plain_fields(fields, only=names)

@@ -573,3 +573,10 @@ def test_the_mean_is_the_cross_entropy_whatever_the_prior_is_trained_by(
 def test_an_unknown_weighting_of_codes_is_refused():
     with pytest.raises(ArgumentError, match="^weighting: unknown name 'edm'"):
         losses.CodeCrossEntropy('edm')
+
+
+def test_groups_are_balanced_by_what_they_say_for_their_size():
+    divergence = jnp.array([[3.0, -1.0, 0.0], [5.0, 1.0, 0.0]])
+    share = np.array([4.01 / 4, 1.01 / 2, 0.01])
+    found = losses.balance(divergence, jnp.array([4.0, 2.0, 1.0]))
+    np.testing.assert_allclose(found, share / share.mean(), rtol=1e-5)

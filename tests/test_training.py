@@ -41,6 +41,23 @@ def test_cosine_decay_ends_at_zero():
     np.testing.assert_allclose(found[10:], 0.0, atol=1e-6)
 
 
+def test_the_first_step_of_either_optimiser_is_the_rate_and_decay_is_decoupled():
+    """Of Adam and Adamax the first mean over the first size is the sign of the gradient."""
+    for name in training.OPTIMIZERS:
+        fields = {**FIELDS, 'weight_decay': 0.1, 'optimizer': name}
+        optimizer = training.create_optimizer(0.5, 0, 0, **fields)
+        params = jnp.array([4.0, -2.0])
+        gradient = jnp.array([0.3, -0.2])
+        update, state = optimizer.update(gradient, optimizer.init(params), params, grad_norm=0.5)
+        np.testing.assert_allclose(update, -0.5 * np.sign(gradient) - 0.05 * params, rtol=1e-4)
+        # Then the root of a mean of squares falls, and a maximum that decays falls more slowly.
+        small, _ = optimizer.update(0.5 * gradient, state, 0 * params, grad_norm=0.5)
+        mean = (0.9 * 0.1 + 0.1 * 0.5) / (1 - 0.9**2)
+        squares = (0.999 * 0.001 + 0.001 * 0.25) / (1 - 0.999**2)
+        size = {'adam': squares**0.5, 'adamax': 0.999}[name]
+        np.testing.assert_allclose(small, -0.5 * mean / size * np.sign(gradient), rtol=1e-3)
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     optimizer = training.create_optimizer(1.0, 0, 0, **{**FIELDS, 'eps': 1e3})
     params = {'a': jnp.zeros(3), 'b': jnp.zeros(4)}

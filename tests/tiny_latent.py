@@ -1,12 +1,12 @@
 """Digits of 8x8 pixels, binarised, with networks that compile in seconds: for tests of the program
 with a latent score model."""
 
-from configs.lsgm import mnist
+from configs.lsgm.small import joint
 
 
 def get_config():
     """The joint stage in small."""
-    config = mnist.get_config()
+    config = joint.get_config()
     config.data.source = 'digits'
     config.data.image_size = (8, 8)
     config.autoencoder.code_channels = 3

@@ -218,6 +218,52 @@ def test_tfds_builders_are_prepared_and_read_without_tensorflow(tmp_path, kind):
     assert importlib.util.find_spec('tensorflow') or 'tensorflow' not in sys.modules
 
 
+def test_omniglot_of_tfds_becomes_light_strokes_at_28_pixels(tmp_path):
+    """By the features of its builder: 105 pixels in colour, with black strokes on white."""
+    tfds = pytest.importorskip('tensorflow_datasets')
+    published = tfds.builder_cls('omniglot')
+    drawings = np.full((6, 105, 105, 3), 255, np.uint8)
+    for i, drawing in enumerate(drawings):
+        drawing[45:60, 15 * i : 15 * i + 15] = 0
+        save(tmp_path / f'{i}.png', drawing)
+
+    def examples(self, numbers):
+        for i in numbers:
+            path = str(tmp_path / f'{i}.png')
+            yield i, {'image': path, 'alphabet': 0, 'alphabet_char_id': i, 'label': i}
+
+    def splits(self, _):
+        return {'train': examples(self, range(4)), 'test': examples(self, range(4, 6))}
+
+    members = {'_split_generators': splits, '__module__': __name__}
+    type('OmniglotStandIn', (published,), members)
+    name, data_dir = 'omniglot_stand_in', str(tmp_path / 'tfds')
+    builder = tfds.builder(name, data_dir=data_dir, file_format='array_record')
+    builder.download_and_prepare()
+    for split, expected in [('train', range(4)), ('test', range(4, 6))]:
+        images = loading.load(name, split, (28, 28), 1, data_dir=data_dir, invert=True)
+        assert images.shape == (28, 28, 1)
+        batch = everything(images)
+        assert sorted(batch['label']) == list(expected)
+        for image, label in zip(batch['image'], batch['label'], strict=True):
+            # A square of 15 pixels is 4 wide.
+            rows, columns = np.nonzero(image[..., 0] > 127)
+            assert (rows.min(), rows.max()) == (12, 15)
+            assert (columns.min(), columns.max()) == (4 * label, 4 * label + 3)
+            assert np.isin(image[:8], (0,)).all()
+
+
+def test_inverted_images_are_other_data(tmp_path):
+    images = np.arange(48, dtype=np.uint8).reshape(4, 3, 4)
+    np.savez(tmp_path / 'a.npz', train_images=images, test_images=images)
+    plain, inverted = (
+        loading.load(f'npz:{tmp_path}/a.npz', 'test', (3, 4), 1, invert=invert)
+        for invert in (False, True)
+    )
+    np.testing.assert_array_equal(everything(inverted)['image'], 255 - images[..., None])
+    assert plain.fingerprint != inverted.fingerprint
+
+
 def test_names_of_tfds_that_are_those_of_other_sources_have_a_prefix(tmp_path):
     with pytest.raises(
         DataError, match=r"'tfds:cifar10' is not prepared; .*tfds.builder\('cifar10'"

@@ -21,12 +21,17 @@ import sde_lib
 from choices import choose
 from devices import sharding
 from experiments import image_drawing, kinds, reading, score_measures, validation
+from experiments.score_model import MIXING_LOGIT
 from parameterization import Process
 from tests.support import parameter_counts
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSIFIERS = ['ve/cifar10_classifier', 've/mnist_classifier']
-LATENT = ['lsgm/mnist', 'lsgm/mnist_autoencoder', 'lsgm/mnist_prior']
+LATENT_SMALL = [f'lsgm/small/{stage}' for stage in ('autoencoder', 'prior', 'joint')]
+LATENT_PUBLISHED = [
+    f'lsgm/{data}' for data in ('mnist', 'omniglot', 'cifar10', 'cifar10_nll', 'celebahq_256')
+]
+LATENT = [*LATENT_SMALL, *LATENT_PUBLISHED, *[f'{name}_autoencoder' for name in LATENT_PUBLISHED]]
 ALL = sorted(
     path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
     for path in (ROOT / 'configs').glob('*/**/*.py')
@@ -104,7 +109,8 @@ def test_the_docs_say_how_to_get_the_data_of_every_experiment():
     patterns = re.findall(r'`(configs/\S+\.py)`', published)
     told = {path for pattern in patterns for path in ROOT.glob(pattern)}
     untold = {name for name in ALL if ROOT / 'configs' / f'{name}.py' not in told}
-    assert untold == {name for name in ALL if 'mnist' in name or 'patches' in name}
+    without = 'mnist', 'patches', 'small'
+    assert untold == {name for name in ALL if any(part in name for part in without)}
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
@@ -138,7 +144,7 @@ def test_every_classifier_builds_all_that_it_names(name):
     run_lib.check_periods(config.training)
 
 
-@pytest.mark.parametrize('name', LATENT)
+@pytest.mark.parametrize('name', LATENT_SMALL)
 def test_every_latent_score_model_builds_all_that_it_names(name):
     config = load(name)
     validation.check(config)
@@ -155,6 +161,36 @@ def test_every_latent_score_model_builds_all_that_it_names(name):
     found = evidence.run.trace(state.evaluated, key, evidence.batch).out_info
     assert found['log_prob'].shape == (config.eval.batch_size,)
     run_lib.check_periods(config.training)
+
+
+# Height and channels of codes, and groups of latents of every size, coarsest first.
+GROUPS = {
+    'lsgm/mnist': (8, 2 * 20, [2]),
+    'lsgm/omniglot': (16, 3 * 20, [3]),
+    'lsgm/cifar10': (16, 20 * 9, [20]),
+    'lsgm/cifar10_nll': (16, 4 * 45, [4]),
+    'lsgm/celebahq_256': (32, 8 * 20, [8, 8, 8]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', LATENT_PUBLISHED)
+def test_every_published_latent_score_model_builds_all_that_it_names(name):
+    """Both stages; the second begins with what the first one leaves."""
+    config, first = load(name), load(f'{name}_autoencoder')
+    for stage in (config, first):
+        validation.check(stage)
+        run_lib.check_periods(stage.training)
+    for section in ('data', 'sde', 'autoencoder', 'model'):
+        assert first[section].to_dict() == config[section].to_dict()
+    assert [first.training.stage, config.training.stage] == ['autoencoder', 'joint']
+    experiment = kinds.create(config)
+    side, channels, groups = GROUPS[name]
+    assert experiment.model.codes.image_shape == (side, side, channels)
+    assert list(experiment.model.autoencoder.num_groups) == groups
+    # Which goes through both networks once.
+    params = jax.eval_shape(experiment.model.init_params, jax.random.key(0))
+    assert params['prior'][MIXING_LOGIT].shape == (channels,)
 
 
 SET_BY_SDE = {'sigma_min', 'sigma_max', 'num_scales'}

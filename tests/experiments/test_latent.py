@@ -11,8 +11,8 @@ from configs import base, fields
 from devices import sharding
 from evaluation import quantities
 from experiments import kinds, latent_measures
-from experiments.latent import standard_normal_log_prob
 from experiments.score_model import MIXING_LOGIT
+from models import spectral
 from reports import logs
 from tests import tiny_latent
 from tests.support import networks, program
@@ -38,6 +38,26 @@ def batch_of(experiment, num=8):
 def random_params(experiment):
     abstract = jax.eval_shape(experiment.model.init_params, jax.random.key(0))
     return networks.randomised(abstract)
+
+
+def by_index(config, model, params, pixels):
+    """-log p(x | z) of each image, and its latents, by the keys of an evaluation."""
+    image_keys = jax.vmap(jax.random.fold_in, (None, 0))(
+        jax.random.key(config.seed), jnp.arange(len(pixels))
+    )
+    keys_pixels, keys_latents = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(
+        image_keys
+    )[:2]
+    binary = model.of_each(keys_pixels, pixels)
+
+    def noise(i, shape):
+        return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, i), shape))(
+            keys_latents
+        )
+
+    noises = [noise(i, shape) for i, shape in enumerate(model.autoencoder.latent_shapes)]
+    latents, features = jax.jit(model.through)(params, binary, noises)
+    return -model.distribution.log_prob(features, binary), latents
 
 
 # What is trained
@@ -83,6 +103,106 @@ def test_codes_weigh_more_from_step_to_step():
     first, middle, last, later = (float(loss_at(step)) for step in (0, 5, 10, 20))
     assert last == later
     np.testing.assert_allclose(middle - first, (0.55 - 0.1) / 0.9 * (last - first), rtol=1e-3)
+
+
+def tiny_hierarchy():
+    """A config whose autoencoder has two groups of codes, and one of a finer size."""
+    config = fields.config(base.latent_score_model('residual_mlp'))
+    config.data.update({'source': 'digits', 'image_size': (8, 8), 'channels': 1, 'binarize': True})
+    config.autoencoder.update(
+        {
+            'name': 'convolutional',
+            'nf': 4,
+            'ch_mult': (1, 1),
+            'first_halvings': 1,
+            'code_channels': 2,
+            'groups': 2,
+            'finer_groups': (1,),
+        }
+    )
+    config.model.update({'width': 8, 'num_blocks': 1, 'mixing_logit': -100.0})
+    config.eval.update({'rtol': 1e-4, 'atol': 1e-4, 'divergence': 'exact'})
+    return config
+
+
+def normal_cross_entropy(process, key, codes, weight):
+    """That by N(0, I), without an error."""
+    return -weight * jax.scipy.stats.norm.logpdf(codes).sum((1, 2, 3))
+
+
+def test_latents_of_finer_sizes_are_in_the_bound_of_all_stages():
+    """With N(0, I) for the prior of codes, the joint bound is that of the autoencoder."""
+    losses = []
+    for stage in ('autoencoder', 'joint'):
+        config = tiny_hierarchy()
+        config.training.stage = stage
+        experiment = kinds.create(config, MESH)
+        experiment._cross_entropy = normal_cross_entropy
+        params, batch = random_params(experiment), batch_of(experiment)
+        loss = jax.jit(experiment.loss, static_argnums=3)
+        losses.append(loss(params, jax.random.key(0), batch, False))
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+    params['prior'][MIXING_LOGIT] = jnp.full(4, -100.0)
+    evidence = latent_measures.evidence_program(config, experiment.model, MESH)
+    found = jax.device_get(evidence.run(params, None, {**batch, 'index': jnp.arange(8)}))
+    reconstruction, latents = by_index(config, experiment.model, params, batch['image'])
+    divergences = [of_size.divergence().sum(axis=1) for of_size in latents]
+    assert np.abs(divergences[1]).min() > 0.1
+    np.testing.assert_allclose(found['finer'], divergences[1], rtol=1e-4)
+    np.testing.assert_allclose(
+        latent_measures.negative_evidence(found), reconstruction + sum(divergences), rtol=1e-4
+    )
+
+
+def test_balancing_ends_with_the_warm_up():
+    config = tiny_hierarchy()
+    config.training.update({'stage': 'autoencoder', 'kl_warmup': 10, 'kl_balancing': True})
+    balanced = kinds.create(config, MESH)
+    config.training.kl_balancing = False
+    plain = kinds.create(config, MESH)
+    params, batch, key = random_params(plain), batch_of(plain), jax.random.key(0)
+    of_weight = [
+        jax.jit(lambda weight, of=of: of._bound(params, key, batch, True, weight))
+        for of in (balanced, plain)
+    ]
+    before, expected = (bound(jnp.float32(0.5)) for bound in of_weight)
+    assert np.abs(before - expected).max() > 0.1
+    after, expected = (bound(jnp.float32(1.0)) for bound in of_weight)
+    np.testing.assert_allclose(after, expected, rtol=1e-5)
+
+
+def test_the_autoencoder_learns_at_a_rate_of_its_own():
+    """Adam's step is in proportion to it."""
+    config, plain = make('joint')
+    config.training.autoencoder_lr = 0.25
+    slower = kinds.create(config, MESH)
+    state, batch = plain._update.init(random_params(plain)), batch_of(plain)
+    moved, less = (
+        jax.tree.map(jnp.subtract, jax.jit(of.step)(state, batch)[0].params, state.params)
+        for of in (plain, slower)
+    )
+    jax.tree.map(np.testing.assert_array_equal, moved['prior'], less['prior'])
+    quarter = jax.tree.map(lambda a: 0.25 * a, moved['autoencoder'])
+    # Differences of parameters have their rounding, 1e-8, and steps are 1e-4.
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), less['autoencoder'], quarter
+    )
+
+
+def test_training_adds_the_spectral_penalty_of_what_is_trained():
+    weights = {'spectral_autoencoder': 0.25, 'spectral_prior': 0.5}
+    _, plain = make('joint')
+    params = random_params(plain)
+    state, batch = plain._update.init(params), batch_of(plain)
+    losses = [
+        float(jax.jit(of.step)(state, batch)[1].loss) for of in (plain, make('joint', **weights)[1])
+    ]
+    expected = sum(
+        weights[f'spectral_{part}'] * spectral.penalty(params[part])
+        for part in ('autoencoder', 'prior')
+    )
+    np.testing.assert_allclose(losses[1] - losses[0], expected, rtol=1e-3)
 
 
 def test_of_the_bound_no_warm_up_is_tested():
@@ -141,7 +261,8 @@ def test_the_autoencoder_multiplies_in_the_precision_of_the_prior():
     params = jax.eval_shape(experiment.model.init_params, jax.random.key(0))
 
     def there_and_back(params, pixels):
-        return experiment.model.decode(params, experiment.model.encode(params, pixels).mean)
+        noises = experiment.model.noises(jax.random.key(0), len(pixels))
+        return experiment.model.through(params, pixels, noises).features
 
     pixels = experiment.batch_shapes(2)['image']
     program = str(jax.make_jaxpr(there_and_back)(params, pixels))
@@ -173,21 +294,11 @@ def test_without_a_share_of_the_network_the_prior_is_normal(stage):
     found = evidence(stage, cross_entropy_draws=0)
     config, experiment = make(stage)
     model, params = experiment.model, random_params(experiment)
-    image_keys = jax.vmap(jax.random.fold_in, (None, 0))(
-        jax.random.key(config.seed), jnp.arange(24)
-    )
-    keys_pixels, keys_codes = jax.vmap(lambda key: jax.random.split(key, 4), out_axes=1)(
-        image_keys
-    )[:2]
-    pixels = model.of_each(keys_pixels, batch_of(experiment, 24)['image'])
-    encoded = model.encode(params, pixels)
-    noise = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, 0), (1, 1, 3)))(
-        keys_codes
-    )
-    codes = encoded.sample(noise)
-    np.testing.assert_allclose(found['log_prob'], standard_normal_log_prob(codes), rtol=1e-5)
-    np.testing.assert_allclose(found['log_q'], encoded.log_prob_of(noise), rtol=1e-5)
-    reconstruction = -model.log_prob(params, codes, pixels)
+    pixels = batch_of(experiment, 24)['image']
+    reconstruction, (codes,) = by_index(config, model, params, pixels)
+    log_normal = jax.scipy.stats.norm.logpdf(codes.z).sum((1, 2, 3))
+    np.testing.assert_allclose(found['log_prob'], log_normal, rtol=1e-5)
+    np.testing.assert_allclose(found['log_q'], codes.log_q[:, 0], rtol=1e-5)
     np.testing.assert_allclose(found['reconstruction'], reconstruction, rtol=1e-5)
 
 

@@ -1,12 +1,12 @@
 r"""Binarised digits, the prior alone, of the codes of a trained autoencoder.
 
-python main.py --mode=train --workdir=runs/lsgm_prior --config=configs/lsgm/mnist_prior.py \
+python main.py --mode=train --workdir=runs/lsgm_prior --config=configs/lsgm/small/prior.py \
     --config.training.init_from=runs/lsgm_autoencoder
 
 docs/latent.md has what it comes to.
 """
 
-from configs.lsgm import base
+from configs.lsgm.small import base
 
 
 def get_config():

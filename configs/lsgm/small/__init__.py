@@ -1,0 +1,1 @@
+"""Latent score models of digits at the size of a laptop; docs/latent.md has what they come to."""
