@@ -766,9 +766,9 @@ def evidence_evaluation() -> Fields:
     evidence = {
         **ode_likelihood(),
         'cross_entropy_draws': Field(
-            8,
-            'times at which the cross-entropy of each code is sampled, to be compared with that by '
-            'the ODE; 0: not at all',
+            64,
+            'times at which the cross-entropy of the code of every test image is sampled, to be '
+            'compared with that of the first by the ODE; 0: not at all',
             Range(0, 1000),
         ),
     }
