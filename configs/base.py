@@ -130,7 +130,7 @@ def latent_score_model(name: str | None = None) -> Fields:
         'autoencoder': autoencoder(),
         'model': score_network(name or 'residual_mlp'),
         'training': {**run(), **evidence_training(), **pictures()},
-        'sampling': sampling(with_exhibits=False),
+        'sampling': sampling(),
         'eval': {**evaluation(), **evidence_evaluation(), **sample_evaluation()},
     }
 
@@ -463,15 +463,15 @@ def of_samplers(*names: str) -> dict[str, tuple]:
     return {'sampling.method': names, 'eval.samplers': names}
 
 
-def sampling(with_exhibits: bool = True) -> Fields:
-    """From noise to images, for --mode=sample, the pictures of training, and eval.samplers;
-    `with_exhibits`: for eval.exhibits too.
+def sampling() -> Fields:
+    """From noise to images, for --mode=sample, the pictures of training, eval.samplers and
+    eval.exhibits.
     """
     # An adaptive solver that is told not to be is on the grid as well.
     on_grid = {**of_samplers(*ON_GRID), 'sampling.adaptive': (False,)}
     corrected = {'sampling.corrector': ('langevin', 'annealed_langevin')}
     # Interpolations among the exhibits are solutions of the ODE too.
-    tolerances = of_samplers('ode') | ({'eval.exhibits': (True,)} if with_exhibits else {})
+    tolerances = of_samplers('ode') | {'eval.exhibits': (True,)}
     section = {
         'method': Field('pc', 'which sampler', OneOf(METHODS)),
         'num_samples': Field(64, 'images that are drawn', COUNT),
@@ -773,6 +773,7 @@ def evidence_evaluation() -> Fields:
         ),
     }
     section = {
+        'exhibits': Field(True, 'pictures for the report: reconstructions, interpolation'),
         'bpd': Field(True, 'bits per dimension of test images'),
         **fields.of_choices({'eval.bpd': (True,)}, evidence),
     }

@@ -1,7 +1,9 @@
 """What `eval` finds out about a latent score model: the evidence bound of test images by the ODE of
-their codes and by sampling, how far apart these are, samples and their quality."""
+their codes and by sampling, how far apart these are, samples and their quality, and pictures for
+the report."""
 
 import dataclasses
+import functools
 import math
 import pathlib
 from collections.abc import Callable
@@ -21,7 +23,7 @@ from devices import processes, sharding
 from evaluation import left_out
 from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import LOWER, Quantity, mean
-from experiments import image_drawing, run_files, score_measures
+from experiments import image_drawing, latent_exhibits, run_files, score_measures
 from experiments.experiment import Batch, Drawing, Program
 from experiments.latent_model import LatentModel
 from experiments.reading import check_time
@@ -48,6 +50,11 @@ def create(
     )
     if config.eval.bpd:
         measures.insert(0, evidence_measure(config, model, load_compared('test'), mesh))
+    if config.eval.exhibits:
+        draw, write = functools.partial(latent_exhibits.create, model), latent_exhibits.write
+        measures.append(
+            score_measures.exhibits_measure(config, model.codes, draw, write, load_compared, mesh)
+        )
     return measures
 
 
@@ -78,7 +85,7 @@ def evidence_measure(
         ),
     )
     by_sampling = OverData(
-        name='evidence by sampling',
+        name='sampled_evidence',
         function=sampled_program(config, model, mesh).run,
         data=test_images,
         batch_size=fields.batch_size,
@@ -174,7 +181,7 @@ def sampled_program(config: ConfigDict, model: LatentModel, mesh: Mesh) -> Progr
         found = bounds.cross_entropy(code.keys_times, code.process, code.values, **draws)
         return {**terms, 'cross_entropy': found.bound}
 
-    return _program('evidence by sampling', config, model, mesh, of_batch)
+    return _program('sampled evidence', config, model, mesh, of_batch)
 
 
 class _Code(NamedTuple):

@@ -108,9 +108,12 @@ class LatentModel:
         sampler, and the means of the pixels that they are decoded to.
         """
         drawn = sampler(keys.of_images(key, indices), self.process(params), codes.image_shape)
-        unit = self.distribution.mean(self.decode(params, drawn.x))
-        x = 2 * unit - 1 if self.format.centered else unit
-        return image_drawing.in_8_bits(self.format, drawn._replace(x=x))
+        return image_drawing.in_8_bits(self.format, drawn._replace(x=self.mean(params, drawn.x)))
+
+    def mean(self, params: Params, codes: State) -> State:
+        """The expected pixels of codes, in the range of the format."""
+        unit = self.distribution.mean(self.decode(params, codes))
+        return 2 * unit - 1 if self.format.centered else unit
 
 
 def create(config: ConfigDict) -> LatentModel:
