@@ -170,8 +170,8 @@ def evidence_program(config: ConfigDict, model: LatentModel, mesh: Mesh) -> Prog
 
 
 def sampled_program(config: ConfigDict, model: LatentModel, mesh: Mesh) -> Program:
-    """The same terms of the same codes, but that in the place of `log_prob` their `cross_entropy`
-    is sampled, and no ODE is solved.
+    """The terms of the evidence bound of each image of a batch without an ODE: `reconstruction` and
+    `log_q` of the code of `evidence_program`, and its `cross_entropy` by sampling.
     """
     fields, code_of = config.eval, _code_of(config, model)
 
