@@ -693,6 +693,12 @@ def task() -> Fields:
 EXTRACTORS = ('classifier', 'inception')
 SPLITS = ('test', 'train')
 
+EXHIBITS = Field(
+    True,
+    'pictures for the report: denoising, interpolation, neighbours; of latent score models '
+    'reconstructions and interpolation',
+)
+
 
 def evaluation() -> Fields:
     """What --mode=eval measures, on the moving average of the parameters: of every experiment."""
@@ -729,7 +735,7 @@ def score_evaluation() -> Fields:
         'round_trip': Field(False, 'encode and decode the images, and report the error'),
     }
     section = {
-        'exhibits': Field(True, 'pictures for the report: denoising, interpolation, neighbours'),
+        'exhibits': EXHIBITS,
         'bpd': Field(True, 'bits per dimension of test images'),
         **fields.of_choices({'eval.bpd': (True,)}, bits_per_dim),
     }
@@ -773,7 +779,7 @@ def evidence_evaluation() -> Fields:
         ),
     }
     section = {
-        'exhibits': Field(True, 'pictures for the report: reconstructions, interpolation'),
+        'exhibits': EXHIBITS,
         'bpd': Field(True, 'bits per dimension of test images'),
         **fields.of_choices({'eval.bpd': (True,)}, evidence),
     }
