@@ -4,8 +4,8 @@
     python -m benchmarks.latent_training --autoencoder runs/lsgm_autoencoder \
         --classifier runs/classifier --keep runs/arms [--steps 2000] [--seeds 1 2]
 
-All arms are the joint stage of `configs/lsgm/mnist.py` on the data of the autoencoder's run, begin
-with its autoencoder and another prior at random, and take as many steps. What is measured is the
+All arms are the joint stage of the config of the autoencoder's run, begin with its autoencoder and
+another prior at random, and take as many steps. What is measured is the
 same for all, whatever they were trained by:
 
 * the bound of the first test digits by sampling, with the weighting 'likelihood', by as many
@@ -30,7 +30,6 @@ from jax import lax
 from tqdm import tqdm
 
 from benchmarks import latent_sampling, machine
-from configs.lsgm import mnist
 from datasets import loading
 from devices import sharding
 from experiments import kinds, latent_measures
@@ -67,17 +66,20 @@ ARMS = [
 ]
 
 
-def config_of(arm: Arm, like, seed: int, steps: int):
-    """The joint stage on the data of another config, with the fields of an arm."""
-    config = mnist.get_config()
-    for section in ('data', 'autoencoder'):
-        config[section].update(dict(like[section].items()))
+def config_of(arm: Arm, of_autoencoder, seed: int, steps: int):
+    """The joint stage of a config, with the fields of an arm."""
+    config = of_autoencoder.copy_and_resolve_references()
     config.seed = seed
-    config.model.mixing_logit = config.model.mixing_logit if arm.is_mixed else None
-    config.training.num_steps = steps
-    config.training.prior_weighting = arm.weighting
-    config.training.shared_times = arm.algorithm != 2
-    config.training.importance = arm.importance
+    if not arm.is_mixed:
+        config.model.mixing_logit = None
+    training = config.training
+    training.stage = 'joint'
+    training.t_min = config.eval.t_min
+    training.num_steps = steps
+    training.kl_warmup = 0
+    training.prior_weighting = arm.weighting
+    training.shared_times = arm.algorithm != 2
+    training.importance = arm.importance
     config.eval.cross_entropy_draws = DRAWS
     config.eval.batch_size = BATCH
     config.sampling.steps = 9  # One evaluation more denoises.
@@ -92,21 +94,21 @@ def begin(experiment, autoencoder: latent_sampling.Run, seed: int) -> TrainState
     return state._replace(params=params, averages=dict.fromkeys(state.averages, params))
 
 
-def train(experiment, state: TrainState, pixels, seed: int, steps: int) -> TrainState:
-    """The state after so many steps, on digits that are drawn at random."""
-    size = mnist.get_config().training.batch_size
+def train(experiment, state: TrainState, pixels, config) -> TrainState:
+    """The state after the steps of the config, on digits that are drawn at random."""
+    size, key = config.training.batch_size, jax.random.key(config.seed)
 
     @jax.jit
     def several(state):
         def step(state, _):
-            key = jax.random.fold_in(jax.random.key(seed), state.step)
-            chosen = jax.random.randint(key, (size,), 0, len(pixels))
+            of_step = jax.random.fold_in(key, state.step)
+            chosen = jax.random.randint(of_step, (size,), 0, len(pixels))
             batch = {'image': pixels[chosen], 'label': jnp.zeros(size, jnp.int32)}
             return experiment.step(state, batch)[0], None
 
         return lax.scan(step, state, length=AT_ONCE)[0]
 
-    for _ in range(steps // AT_ONCE):
+    for _ in range(config.training.num_steps // AT_ONCE):
         state = several(state)
     return state
 
@@ -116,7 +118,7 @@ def measure(arm: Arm, args, autoencoder, pixels, distance, mesh, seed: int) -> r
     config = config_of(arm, autoencoder.config, seed, args.steps)
     experiment = kinds.create(config)
     state = begin(experiment, autoencoder, seed)
-    params = train(experiment, state, pixels, seed, args.steps).evaluated
+    params = train(experiment, state, pixels, config).evaluated
     # What is drawn to measure by is the same for all seeds.
     config.seed = 0
     program = latent_measures.sampled_program(config, experiment.model, mesh)
