@@ -127,7 +127,7 @@ def measure(arm: Arm, args, autoencoder, pixels, distance, mesh, seed: int) -> r
         index = np.arange(first, first + BATCH)
         batch = {**test.gather(index), 'index': index}
         found = program.run(params, None, {name: batch[name] for name in program.batch})
-        bound.append(sum(found[name] for name in ('reconstruction', 'log_q', 'cross_entropy')))
+        bound.append(sum(found.values()))
     drawing = latent_measures.drawing(config, experiment.model, 'dpmpp_2m')
     draw, key = jax.jit(drawing.draw), jax.random.key(0)
     images = np.concatenate(
