@@ -142,7 +142,7 @@ def latent_score_model(name: str | None = None) -> Fields:
         'autoencoder': autoencoder(),
         'model': score_network(name or 'residual_mlp'),
         'training': {**run(), **evidence_training(), **pictures()},
-        'sampling': sampling(with_exhibits=False),
+        'sampling': sampling(),
         'eval': {**evaluation(), **evidence_evaluation(), **sample_evaluation()},
     }
 
@@ -545,15 +545,15 @@ def of_samplers(*names: str) -> dict[str, tuple]:
     return {'sampling.method': names, 'eval.samplers': names}
 
 
-def sampling(with_exhibits: bool = True) -> Fields:
-    """From noise to images, for --mode=sample, the pictures of training, and eval.samplers;
-    `with_exhibits`: for eval.exhibits too.
+def sampling() -> Fields:
+    """From noise to images, for --mode=sample, the pictures of training, eval.samplers and
+    eval.exhibits.
     """
     # An adaptive solver that is told not to be is on the grid as well.
     on_grid = {**of_samplers(*ON_GRID), 'sampling.adaptive': (False,)}
     corrected = {'sampling.corrector': ('langevin', 'annealed_langevin', 'mala')}
     # Interpolations among the exhibits are solutions of the ODE too.
-    tolerances = of_samplers('ode') | ({'eval.exhibits': (True,)} if with_exhibits else {})
+    tolerances = of_samplers('ode') | {'eval.exhibits': (True,)}
     section = {
         'method': Field('pc', 'which sampler', OneOf(METHODS)),
         'num_samples': Field(64, 'images that are drawn', COUNT),
@@ -775,6 +775,12 @@ def task() -> Fields:
 EXTRACTORS = ('classifier', 'inception')
 SPLITS = ('test', 'train')
 
+EXHIBITS = Field(
+    True,
+    'pictures for the report: denoising, interpolation, neighbours; of latent score models '
+    'reconstructions and interpolation',
+)
+
 
 def evaluation() -> Fields:
     """What --mode=eval measures, on the moving average of the parameters: of every experiment."""
@@ -811,7 +817,7 @@ def score_evaluation() -> Fields:
         'round_trip': Field(False, 'encode and decode the images, and report the error'),
     }
     section = {
-        'exhibits': Field(True, 'pictures for the report: denoising, interpolation, neighbours'),
+        'exhibits': EXHIBITS,
         'bpd': Field(True, 'bits per dimension of test images'),
         **fields.of_choices({'eval.bpd': (True,)}, bits_per_dim),
     }
@@ -848,13 +854,14 @@ def evidence_evaluation() -> Fields:
     evidence = {
         **ode_likelihood(),
         'cross_entropy_draws': Field(
-            8,
-            'times at which the cross-entropy of each code is sampled, to be compared with that by '
-            'the ODE; 0: not at all',
+            64,
+            'times at which the cross-entropy of the code of every test image is sampled, to be '
+            'compared with that of the first by the ODE; 0: not at all',
             Range(0, 1000),
         ),
     }
     section = {
+        'exhibits': EXHIBITS,
         'bpd': Field(True, 'bits per dimension of test images'),
         **fields.of_choices({'eval.bpd': (True,)}, evidence),
     }

@@ -82,7 +82,7 @@ def create(
             drawn = jnp.arange(SAMPLES) % model.num_classes
             classes = jnp.concatenate([jnp.repeat(classes[:PAIRS], POINTS), drawn])
         frames, are_finite, ending = decode(params, codes, classes)
-        ending = endings.first_of(_along_arcs(encoding, sde.T), ending)
+        ending = endings.first_of(_with_samples(along_arcs(encoding), sde.T), ending)
         last, of_samples = frames[:, 1, -1], frames[PAIRS * POINTS :]
         return {
             'interpolation': last[: PAIRS * POINTS].reshape(PAIRS, POINTS, *model.image_shape),
@@ -95,11 +95,15 @@ def create(
     return exhibits
 
 
-def _along_arcs(encoding: Ending, t_end: Number) -> Ending:
-    """The endings of the codes that images are decoded from: of a point of an arc, of both ends of
-    it; samples have no more to do to get theirs."""
+def along_arcs(encoding: Ending) -> Ending:
+    """The endings of the codes that points of arcs are decoded from: of a point, those of both ends
+    of its arc."""
     halves = (Ending(*parts) for parts in zip(*(jnp.split(a, 2) for a in encoding), strict=True))
-    of_arcs = jax.tree.map(lambda a: jnp.repeat(a, POINTS), endings.first_of(*halves))
+    return jax.tree.map(lambda a: jnp.repeat(a, POINTS), endings.first_of(*halves))
+
+
+def _with_samples(of_arcs: Ending, t_end: Number) -> Ending:
+    """The endings of all codes; samples have no more to do to get theirs."""
     of_samples = endings.at_the_end(t_end, 0, SAMPLES)
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), of_arcs, of_samples)
 

@@ -23,7 +23,7 @@ from models import vae
 from models.pixels import PIXEL_DISTRIBUTIONS, PixelDistribution
 from models.vae import Map, Passage
 from parameterization import Process
-from shapes import ImageKeys, ImageShape, OneKey, Pixels
+from shapes import ImageKeys, ImageShape, OneKey, Pixels, State
 from solvers.sampler import Sampler
 from training import Params
 
@@ -120,9 +120,13 @@ class LatentModel:
         keys_codes, keys_finer = keys.split(keys.of_images(key, indices), 2)
         drawn = sampler(keys_codes, self.process(params), codes.image_shape)
         finer = self.noises_of_each(keys_finer)[1:]
-        unit = self.distribution.mean(self.decode(params, [drawn.x, *finer]))
-        x = 2 * unit - 1 if self.format.centered else unit
+        x = self.mean(self.decode(params, [drawn.x, *finer]))
         return image_drawing.in_8_bits(self.format, drawn._replace(x=x))
+
+    def mean(self, features: Array) -> State:
+        """The expected pixels by the features of their distribution, in the range of the format."""
+        unit = self.distribution.mean(features)
+        return 2 * unit - 1 if self.format.centered else unit
 
 
 def create(config: ConfigDict) -> LatentModel:

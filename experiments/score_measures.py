@@ -47,7 +47,8 @@ def create(
     drawings = [image_drawing.create_drawing(config, model, method) for method in fields.samplers]
     measures += sample_measures(config, drawings, model.image_shape, load_compared, workdir, mesh)
     if fields.exhibits:
-        measures.append(exhibits_measure(config, model, load_compared, mesh))
+        draw = functools.partial(exhibits.create, model)
+        measures.append(exhibits_measure(config, model, draw, exhibits.write, load_compared, mesh))
     return measures
 
 
@@ -248,8 +249,13 @@ NETWORKS = {'classifier': _classifier, 'inception': _inception}
 # Pictures
 
 
-def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Mesh) -> Measure:
-    """Pictures for the report: no numbers."""
+def exhibits_measure(
+    config: ConfigDict, model: ScoreModel, create: Callable, write: Callable, load: Load, mesh: Mesh
+) -> Measure:
+    """Pictures for the report, and no numbers: what `create(solver, t_min)`, as that of
+    exhibits.py, draws of the test images exhibits.ENDS, and `write` makes files of. `model` is what
+    the ODE is of.
+    """
     fields = config.sampling
     # By the ODE, whatever other samplers may do.
     check_time('sampling.t_min', fields.t_min, model.sde)
@@ -260,9 +266,7 @@ def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Me
     )
     draw = compiling.told(
         'exhibits',
-        sharding.jit(
-            mesh, exhibits.create(model, solver, fields.t_min), out_shardings=sharding.copied(mesh)
-        ),
+        sharding.jit(mesh, create(solver, fields.t_min), out_shardings=sharding.copied(mesh)),
     )
 
     def measure(checkpoint: Checkpoint) -> Found:
@@ -274,7 +278,7 @@ def exhibits_measure(config: ConfigDict, model: ScoreModel, load: Load, mesh: Me
         key = jax.random.key(config.seed)
         found = resumable.keep(kept, 0, lambda: jax.device_get(draw(checkpoint.params, key, ends)))
         problem = left_out.line('exhibits', found, remedy, checkpoint.params)
-        processes.on_first(exhibits.write, checkpoint.directory, found, train_images)
+        processes.on_first(write, checkpoint.directory, found, train_images)
         return Found([], problems=[problem] if problem else [])
 
     return measure

@@ -219,7 +219,7 @@ NFE = 'nfe'
 
 
 def exhibits(directory: pathlib.Path) -> str:
-    """Denoising, interpolation, neighbours."""
+    """Those of score models, of images or of codes."""
     return ''.join(
         section(title, note, row([picture(directory / name)]))
         for name, title, note in EXHIBITS
@@ -233,6 +233,11 @@ EXHIBITS = (
         'From noise to images',
         'Pairs of rows: states on their way along the probability-flow ODE, scaled to one range, '
         'and under them what the network takes to be the image.',
+    ),
+    (
+        'reconstructions.png',
+        'Test images, encoded and decoded',
+        'Under a row of images the means of the pixels that a code of each is decoded to.',
     ),
     (
         'interpolation.png',

@@ -215,6 +215,23 @@ def test_cross_entropies_of_vp_in_numbers(std, t_min, exact, with_normal_score):
         np.testing.assert_allclose(of_normal, 0.5 * (np.log(2 * np.pi) + std**2), atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ('sde', 't_min', 'expected'),
+    [
+        (sde_lib.VP(), 1e-5, 1.418917),
+        (sde_lib.SubVP(), 1e-2, 1.417921),
+        (sde_lib.VE(), 1e-5, 1.418789),
+        (sde_lib.GeometricVP(), 0.0, 1.418453),
+    ],
+    ids=str,
+)
+def test_cross_entropies_of_standard_normal_data_in_numbers(sde, t_min, expected):
+    """Near log(2 pi e) / 2 = 1.418939: off by the noise at t_min, and by what p_T has left."""
+    with jax.enable_x64(True):
+        found = expected_cross_entropy(normal(sde, 1.0), 1.0, t_min)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 @pytest.mark.parametrize('sampler', ['importance', 'importance_sigma2', 'stratified'])
 def test_draws_of_the_cross_entropy_have_its_mean(sampler):
     """By importance to less than 1 %, which a factor T - t_min would change the integral by."""

@@ -29,6 +29,7 @@ def get_config():
     config.sampling.batch_size = 4
     config.eval.batch_size = 8
     config.eval.num_bpd_images = 12
+    config.eval.exhibits = False
     config.eval.num_samples = 6
     config.eval.rtol = config.eval.atol = 1e-2
     return config

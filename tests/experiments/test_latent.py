@@ -274,24 +274,24 @@ def test_the_autoencoder_multiplies_in_the_precision_of_the_prior():
 # The evidence bound
 
 
-def evidence(stage, num=24, **evaluation):
-    """The terms of the bound of a few images, and what codes would have of N(0, I)."""
+def evidence(stage, num=24):
+    """The terms of the bound of a few images, of codes N(0, I)."""
     config, experiment = make(stage)
-    config.eval.update(evaluation)
     config.eval.rtol = config.eval.atol = 1e-5
     params = random_params(experiment)
     params['prior'][MIXING_LOGIT] = jnp.full(3, -100.0)
     batch = {**batch_of(experiment, num), 'index': jnp.arange(num)}
-    found = latent_measures.evidence_program(config, experiment.model, MESH).run(
-        params, None, batch
+    by_ode, sampled = (
+        program(config, experiment.model, MESH).run(params, None, batch)
+        for program in (latent_measures.evidence_program, latent_measures.sampled_program)
     )
-    return jax.device_get(found)
+    return jax.device_get((by_ode, sampled))
 
 
 @pytest.mark.parametrize('stage', ['autoencoder', 'joint'])
 def test_without_a_share_of_the_network_the_prior_is_normal(stage):
-    """So is the bound that of an autoencoder: the ODE stands still."""
-    found = evidence(stage, cross_entropy_draws=0)
+    """So is the bound that of an autoencoder: the ODE stands still, and no draw scatters."""
+    found, sampled = evidence(stage)
     config, experiment = make(stage)
     model, params = experiment.model, random_params(experiment)
     pixels = batch_of(experiment, 24)['image']
@@ -300,6 +300,14 @@ def test_without_a_share_of_the_network_the_prior_is_normal(stage):
     np.testing.assert_allclose(found['log_prob'], log_normal, rtol=1e-5)
     np.testing.assert_allclose(found['log_q'], codes.log_q[:, 0], rtol=1e-5)
     np.testing.assert_allclose(found['reconstruction'], reconstruction, rtol=1e-5)
+    for name in ('reconstruction', 'log_q'):
+        np.testing.assert_array_equal(sampled[name], found[name])
+    # -log N(z; 0, I) of codes with the noise of t_min, less what is left of them at T.
+    sde, squares = model.codes.sde, jnp.sum(codes.z**2, axis=(1, 2, 3))
+    kept, left = jax.nn.sigmoid(sde.log_snr(jnp.array([config.eval.t_min, sde.T])))
+    expected = 0.5 * (3 * np.log(2 * np.pi * np.e) + (squares - 3) * (kept - left))
+    expected += 1.5 * np.log1p(-left)
+    np.testing.assert_allclose(sampled['cross_entropy'], expected, rtol=1e-5)
 
 
 def test_the_summary_is_in_nats_and_in_bits():
@@ -307,15 +315,20 @@ def test_the_summary_is_in_nats_and_in_bits():
         'reconstruction': np.array([60.0, 62.0]),
         'log_q': np.array([-10.0, -12.0]),
         'log_prob': np.array([-30.0, -34.0]),
-        'by_sampling': np.array([30.5, 33.5]),
         'nfe': np.array([10, 20]),
     }
-    found = {q.name: q for q in latent_measures.summary(arrays, dim=64)}
+    sampled = {
+        'reconstruction': np.array([60.0, 62.0, 64.0]),
+        'log_q': np.array([-10.0, -12.0, -11.0]),
+        'cross_entropy': np.array([30.5, 33.5, 32.0]),
+    }
+    found = {q.name: q for q in latent_measures.summary(arrays, sampled, dim=64)}
     assert found['nats'].value == 82
     assert found['nats'].standard_error == pytest.approx(2)
     assert found['bits_per_dim'].value == pytest.approx(82 / (64 * np.log(2)))
     assert found['nats_codes_cross_entropy_gap'].value == 0
     assert found['nats_codes_cross_entropy_gap'].standard_error == pytest.approx(0.5)
+    assert found['nats_by_sampling'].value == pytest.approx((80.5 + 83.5 + 85) / 3)
 
 
 # The program
@@ -344,6 +357,7 @@ def test_it_is_trained_resumed_evaluated_drawn_and_reported(tmp_path):
     assert found['bits_per_dim_images'].value == 12
     assert found['nats'].standard_error > 0
     assert {'bits_per_dim', 'nats_codes_cross_entropy_gap', 'dpmpp_2m_nfe'} <= set(found)
+    assert found['nats_by_sampling_images'].value == 180
     program.call(*flags(once, 'sample', constant))
     assert list((once / 'samples').glob('*dpmpp_2m*.png'))
     assert 'nats codes cross entropy gap' in (once / 'report.html').read_text()
