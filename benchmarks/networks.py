@@ -2,7 +2,7 @@
 
     python -m benchmarks.networks [--repeats 5] [--only 'VE, nf = 32' ...]
 
-The cases are the CIFAR-10 networks, and the demo's on digits.
+The cases are the CIFAR-10 networks, the demo's on digits, and latent score models of digits.
 
 Each network is compiled twice with the same parameters: as it is here, and as the published code
 formulates it (published_network.py); their outputs are compared first. Then they take turns, so
@@ -13,6 +13,9 @@ cores.
 
 Shares are of the rate of a 2048^3 product in the same process. The operations of a network are
 those that XLA counts in its published forward pass, and three times that many in a training step.
+
+Latent score models have no published formulation: of them there is a training step, autoencoder and
+prior together, whose operations are those of its trace (analysis/cost.py).
 """
 
 import argparse
@@ -28,9 +31,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from analysis import cost
 from benchmarks import machine, published_network
 from devices import sharding
-from experiments import kinds, reading
+from experiments import kinds
 
 WIDE = {'nf': 128}, 4
 NARROW = {'nf': 32}, 16
@@ -43,6 +47,9 @@ CASES = {
     'NCSN++ (VE), nf = 128, batch 4': (VE, *WIDE),
     'DDPM++ (VP), nf = 128, batch 4': (VP, *WIDE),
     'MNIST (VP), nf = 16, batch 32': (MNIST, {}, 32),
+}
+LATENT_CASES = {
+    'LSGM of digits, flat, batch 128': ('configs.lsgm.small.joint', {}, 128),
 }
 
 
@@ -97,7 +104,7 @@ def programs(
     config = importlib.import_module(module).get_config()
     config.model.update(fields)
     config.training.batch_size = batch
-    experiment, update = kinds.create(config), reading.create_update(config)
+    experiment = kinds.create(config)
     model = experiment.model
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (batch, *model.image_shape)).astype(np.uint8)
@@ -110,7 +117,9 @@ def programs(
     params = noisy(jax.jit(model.init_params)(jax.random.key(0)))
 
     def state():
-        return update.init(jax.tree.map(jnp.copy, params))
+        first = jax.jit(experiment.init)(jax.random.key(0))
+        averages = {name: jax.tree.map(jnp.copy, params) for name in first.averages}
+        return first._replace(params=jax.tree.map(jnp.copy, params), averages=averages)
 
     found = {}
     for name in names:
@@ -171,15 +180,20 @@ def peak(repeats: int) -> float:
     return 2 * size**3 / seconds['product']
 
 
+def medians_and_peak(runs: dict, repeats: int) -> tuple[dict, float]:
+    """Seconds of programs, and operations a second of a product before and after them."""
+    before = peak(2 * repeats)
+    seconds = medians(runs, repeats)
+    return seconds, statistics.mean([before, peak(2 * repeats)])
+
+
 def measure(case: tuple, repeats: int) -> list[str]:
     """The cells of a case's rows, a row for each formulation."""
     found = programs(*case, FORMULATIONS)
     compare({name: each['forward'].run() for name, each in found.items()})
     flops = found['published']['forward'].flops
     runs = {(name, part): each[part].run for name, each in found.items() for part in each}
-    before = peak(2 * repeats)
-    seconds = medians(runs, repeats)
-    rate = statistics.mean([before, peak(2 * repeats)])
+    seconds, rate = medians_and_peak(runs, repeats)
     rows = []
     for name, parts in found.items():
         forward, step = seconds[name, 'forward'], seconds[name, 'step']
@@ -196,6 +210,30 @@ def measure(case: tuple, repeats: int) -> list[str]:
     return rows
 
 
+def measure_latent(case: tuple, repeats: int) -> list[str]:
+    """The cells of the rows of a latent score model."""
+    module, fields, batch = case
+    found = programs(module, fields, batch, OURS, ['step'])
+    experiment = kinds.create(importlib.import_module(module).get_config())
+    shapes = experiment.batch_shapes
+    flops = cost.of_training(experiment.init, experiment.loss, shapes, batch, 1).step.flops
+    runs = {name: each['step'].run for name, each in found.items()}
+    seconds, rate = medians_and_peak(runs, repeats)
+    print(f'peak {rate / 1e9:.0f} GFLOP/s; training step {flops / 1e9:.2f} GFLOP', flush=True)
+    rows = []
+    for name, parts in found.items():
+        cells = [
+            name,
+            '',
+            f'{1e3 * seconds[name]:.0f} ms, {flops / seconds[name] / rate:.0%}',
+            '',
+            f'{parts["step"].compile_seconds:.1f} s',
+            f'{parts["step"].temporaries / 2**20:.0f} MiB',
+        ]
+        rows.append(' | '.join(cells))
+    return rows
+
+
 HEADER = (
     '| network | formulation | forward, share of peak | training step, share of peak '
     '| times faster | compilation | temporaries, of each device |\n' + '| --- ' * 7 + '|'
@@ -205,6 +243,7 @@ FORMULATIONS = {
     'ours, one device': (contextlib.nullcontext, False),
     'published': (published_network.formulation, False),
 }
+OURS = [name for name in FORMULATIONS if name != 'published']
 
 
 def main() -> None:
@@ -213,12 +252,14 @@ def main() -> None:
     parser.add_argument('--repeats', type=int, default=5)
     parser.add_argument('--only', nargs='*', default=[''], help='parts of the names of cases')
     args = parser.parse_args()
-    sharding.use_cores(*(batch for _, _, batch in CASES.values()))
+    measures = dict.fromkeys(CASES, measure) | dict.fromkeys(LATENT_CASES, measure_latent)
+    cases = CASES | LATENT_CASES
+    sharding.use_cores(*(batch for _, _, batch in cases.values()))
     lines = []
-    for name, case in CASES.items():
+    for name, case in cases.items():
         if any(part in name for part in args.only):
             print(name, flush=True)
-            lines += [f'| {name} | {row} |' for row in measure(case, args.repeats)]
+            lines += [f'| {name} | {row} |' for row in measures[name](case, args.repeats)]
     print(f'\nMedians of {args.repeats}; {machine.name()}\n\n{HEADER}', *lines, sep='\n')
 
 

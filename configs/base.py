@@ -468,7 +468,10 @@ def evidence_training() -> Fields:
             of={'training.stage': ('autoencoder',)},
         ),
         'autoencoder_lr': Field(
-            1.0, 'learning rate of the autoencoder, in units of optim.lr', NOT_NEGATIVE, of=of_codes
+            1.0,
+            'learning rate of the autoencoder, in units of optim.lr',
+            NOT_NEGATIVE,
+            of={'training.stage': ('joint',)},
         ),
         'spectral_autoencoder': Field(
             0.0,

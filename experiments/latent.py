@@ -52,14 +52,14 @@ class LatentScoreModel(ImageExperiment):
         self._check_balancing()
         self._frozen = FROZEN[fields.stage]
         self._spectral = {AUTOENCODER: fields.spectral_autoencoder, PRIOR: fields.spectral_prior}
-        # Of what is frozen, 0: the optimiser would decay even what has no gradient.
-        rates = {AUTOENCODER: fields.autoencoder_lr, PRIOR: 1.0}
-        rates |= dict.fromkeys(self._frozen, 0.0)
-
-        def by_part(updates, _):
-            return {part: optax.tree.scale(rate, updates[part]) for part, rate in rates.items()}
-
-        optimizer = optax.chain(self._update.optimizer, optax.stateless(by_part))
+        # The optimiser would decay even what has no gradient.
+        part, rate = AUTOENCODER, fields.autoencoder_lr
+        if self._frozen:
+            [part], rate = self._frozen, 0.0
+        of_part = optax.masked(
+            optax.scale(rate), {name: name == part for name in (AUTOENCODER, PRIOR)}
+        )
+        optimizer = optax.chain(self._update.optimizer, of_part)
         self._update = dataclasses.replace(self._update, optimizer=optimizer)
 
     def _check_balancing(self) -> None:

@@ -27,7 +27,10 @@ from tests.support import parameter_counts
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLASSIFIERS = ['ve/cifar10_classifier', 've/mnist_classifier']
-LATENT_SMALL = [f'lsgm/small/{stage}' for stage in ('autoencoder', 'prior', 'joint')]
+LATENT_SMALL = [
+    *[f'lsgm/small/{stage}' for stage in ('autoencoder', 'prior', 'joint')],
+    *('lsgm/small/convolutional_autoencoder', 'lsgm/small/convolutional'),
+]
 LATENT_PUBLISHED = [
     f'lsgm/{data}' for data in ('mnist', 'omniglot', 'cifar10', 'cifar10_nll', 'celebahq_256')
 ]

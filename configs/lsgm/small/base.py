@@ -1,4 +1,4 @@
-"""Binarised handwritten digits, a flat autoencoder and a small prior: what the stages share."""
+"""Binarised handwritten digits, small autoencoders and priors: what the stages share."""
 
 from ml_collections import ConfigDict
 
@@ -6,7 +6,7 @@ from configs import base
 
 
 def get_config() -> ConfigDict:
-    """All but the stage, and how long it takes."""
+    """With a flat autoencoder; all but the stage, and how long it takes."""
     config = base.latent()
 
     config.data.source = 'mnist5k'
@@ -44,4 +44,23 @@ def get_config() -> ConfigDict:
     config.eval.t_min = 0.01
     config.eval.divergence = 'exact'
     config.eval.classifier_workdir = 'runs/classifier'
+    return config
+
+
+def convolutional() -> ConfigDict:
+    """With a convolutional one, of digits in 32 x 32 pixels. Squares of 4 x 4 become channels, and
+    codes are 4 x 4 pixels of two groups of three channels.
+    """
+    config = get_config()
+    config.autoencoder.name = 'convolutional'
+    config.autoencoder.margin = 2
+    config.autoencoder.first_halvings = 2
+    config.autoencoder.nf = 24
+    config.autoencoder.ch_mult = (1, 2)
+    config.autoencoder.groups = 2
+    config.autoencoder.code_channels = 3
+    config.model.width = 384
+
+    config.training.batch_size = 64
+    config.eval.divergence = 'rademacher'
     return config
