@@ -21,6 +21,7 @@ LABEL_SCALE = 999.0
 
 Network = Callable[[Array, Array], Array]
 ScoreFn = Callable[[State, PerImage], State]
+LogDensity = Callable[[State, PerImage], PerImage]
 # (sde, network, x, t) -> score.
 Parameterization = Callable[[SDE, Network, State, PerImage], State]
 
@@ -31,6 +32,10 @@ class Process:
     """A linear SDE, and the score of its marginals: `score(x, t)` is grad log p_t(x), or that of
     p_t(x | y) with whatever it is conditioned on inside.
 
+    An energy also has `log_density(x, t)`, log p_t(x) in nats but for a constant that may depend on
+    t, of each image; its score is the gradient of that (`energy_process`). Of all others it is
+    None.
+
     As a pytree its leaves are the numbers of the SDE and, if the score is a
     `jax.tree_util.Partial`, what is bound in that: the parameters of a network. Any other function
     has no leaves.
@@ -38,27 +43,48 @@ class Process:
 
     sde: SDE
     score: ScoreFn
+    log_density: LogDensity | None = None
 
     def denoise(self, x: State, t: PerImage) -> State:
         """E[x_0 | x_t = x], for one evaluation."""
         return self.sde.denoise(x, t, self.score(x, t))
 
     def with_score(self, score: ScoreFn) -> 'Process':
-        """Another score for the same SDE."""
-        return dataclasses.replace(self, score=score)
+        """Another score for the same SDE, of which no density is known."""
+        return Process(self.sde, score)
 
     def tree_flatten(self):
-        score = self.score
-        if not isinstance(score, jax.tree_util.Partial):
-            score = jax.tree_util.Partial(score)
-        return (self.sde, score), None
+        is_energy = self.log_density is not None
+        # The score of an energy has the leaves of its density: they are counted once.
+        known = self.log_density if is_energy else self.score
+        if not isinstance(known, jax.tree_util.Partial):
+            known = jax.tree_util.Partial(known)
+        return (self.sde, known), is_energy
 
     @classmethod
-    def tree_unflatten(cls, _, children):
+    def tree_unflatten(cls, is_energy, children):
+        sde, known = children
         process = object.__new__(cls)
-        for name, child in zip(('sde', 'score'), children, strict=True):
-            object.__setattr__(process, name, child)
+        object.__setattr__(process, 'sde', sde)
+        object.__setattr__(process, 'score', _gradient_of(known) if is_energy else known)
+        object.__setattr__(process, 'log_density', known if is_energy else None)
         return process
+
+
+def energy_process(sde: SDE, log_density: LogDensity) -> Process:
+    """The process of an energy -log p_t(x), given as `log_density(x, t)` of each image, in nats and
+    up to a constant for each t: its score is the gradient in x.
+    """
+    return Process(sde, _gradient_of(log_density), log_density)
+
+
+def _gradient_of(log_density: LogDensity) -> ScoreFn:
+    return jax.tree_util.Partial(_gradient, log_density)
+
+
+def _gradient(log_density: LogDensity, x: State, t: PerImage) -> State:
+    # No image has a part in the density of another.
+    return jax.grad(lambda x: log_density(x, t).sum())(x)
 
 
 def noise(sde: SDE, network: Network, x: State, t: PerImage) -> State:

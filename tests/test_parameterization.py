@@ -210,3 +210,42 @@ def test_a_process_is_an_argument_of_programs_and_of_their_derivatives():
     total = expand(sde.alpha(t) ** 2 * 0.25 + sde.sigma(t) ** 2, X)
     expected = jnp.sum(-2 * expand(sde.alpha(t), X) ** 2 * X**2 / total**3)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+# Energies
+
+
+def bowl(stiffness, x, t):
+    """A quartic whose gradient is known, of each state."""
+    flat = x.reshape(len(x), -1)
+    return -stiffness * jnp.sum(flat**4, axis=1) / (1 + t)
+
+
+def test_the_score_of_an_energy_is_the_gradient_of_its_log_density():
+    t = jnp.linspace(0.1, 1.0, len(X))
+    process = parameterization.energy_process(sde_lib.VP(), functools.partial(bowl, 0.5))
+    np.testing.assert_allclose(process.score(X, t), -2 * X**3 / expand(1 + t, X), rtol=1e-5)
+    assert process.log_density(X, t).shape == (len(X),)
+
+
+def test_an_energy_is_an_argument_of_programs_and_its_parameters_are_leaves_once():
+    bound = jax.tree_util.Partial(bowl, 0.5)
+    process = parameterization.energy_process(sde_lib.VP(), bound)
+    assert jax.tree.leaves(process) == [0.1, 20.0, 0.5]
+    t = jnp.full(len(X), 0.5)
+
+    def squares(process):
+        return jnp.sum(process.score(X, t) ** 2)
+
+    found = jax.jit(jax.grad(squares))(process)
+    # The score is in proportion to the stiffness.
+    expected = 2 * squares(process) / 0.5
+    np.testing.assert_allclose(jax.tree.leaves(found)[2], expected, rtol=1e-5)
+    again = jax.jit(lambda process: process)(process)
+    np.testing.assert_allclose(again.log_density(X, t), process.log_density(X, t), rtol=1e-6)
+
+
+def test_with_another_score_no_density_is_known():
+    process = parameterization.energy_process(sde_lib.VP(), functools.partial(bowl, 0.5))
+    assert process.with_score(lambda x, t: -x).log_density is None
+    assert Process(sde_lib.VP(), lambda x, t: -x).log_density is None
