@@ -1,8 +1,9 @@
 """From a network's output to a score, and the process of which it is the score.
 
 Networks know no SDE: they map (x, label) to an array of x's shape. A parameterization is the rule
-that picks the label for a time, and reads the output as a score. It is applied once, where a
-network becomes a `Process`; that is all that losses, samplers, likelihoods and guidance see of it.
+that picks the label for a time, and reads the output as a score, or as an energy, whose gradient is
+one. It is applied once, where a network becomes a `Process`; that is all that losses, samplers,
+likelihoods and guidance see of it.
 """
 
 import dataclasses
@@ -22,8 +23,9 @@ LABEL_SCALE = 999.0
 Network = Callable[[Array, Array], Array]
 ScoreFn = Callable[[State, PerImage], State]
 LogDensity = Callable[[State, PerImage], PerImage]
-# (sde, network, x, t) -> score.
+# (sde, network, x, t) -> score, or, of an energy, log density of each image.
 Parameterization = Callable[[SDE, Network, State, PerImage], State]
+EnergyParameterization = Callable[[SDE, Network, State, PerImage], PerImage]
 
 
 @jax.tree_util.register_pytree_node_class
@@ -131,8 +133,12 @@ def edm(
     alpha, s = expand(sde.alpha(t), x), expand(sde.sigma(t) / sde.alpha(t), x)
     total = jnp.sqrt(s**2 + sigma_data**2)
     inputs = [x / (alpha * total), *fourier_features(x / alpha, s, input_fourier)]
-    output = network(jnp.concatenate(inputs, -1), jnp.exp(-0.125 * sde.log_snr(t)))
+    output = network(jnp.concatenate(inputs, -1), _edm_label(sde, t))
     return (sigma_data / s * output - x / (alpha * total)) / (alpha * total)
+
+
+def _edm_label(sde: SDE, t: PerImage) -> PerImage:
+    return jnp.exp(-0.125 * sde.log_snr(t))
 
 
 def fourier_features(y: Array, s: Array, exponents: Sequence[int]) -> list[Array]:
@@ -170,3 +176,81 @@ def mixed(
 
 
 PARAMETERIZATIONS = {'noise': noise, 'score': score, 'ddpm': ddpm, 'smld': smld, 'edm': edm}
+
+
+# Energies: log densities, in nats and up to a constant for each time, whose gradient in x is the
+# score.
+
+
+def inner(
+    parameterize: Parameterization, sde: SDE, network: Network, x: State, t: PerImage
+) -> PerImage:
+    """<x, s(x, t)> / 2, of the score s that a network gives by `parameterize`.
+
+    Its gradient is (s + J' x) / 2 with J the derivative of s: s itself, if that is the score of
+    N(0, C) for any C. At a low level of noise over data far from 0 the terms of the gradient are
+    much larger than it is.
+    """
+    return 0.5 * _per_image(x * parameterize(sde, network, x, t))
+
+
+def norm(
+    parameterize: Parameterization, sde: SDE, network: Network, x: State, t: PerImage
+) -> PerImage:
+    """-|sigma_t s(x, t)|^2 / 2, of the score s that a network gives by `parameterize`: of the noise
+    that it predicts.
+
+    With the denoised state D = (x + sigma^2 s) / alpha it is -|x - alpha D|^2 / (2 sigma^2), the
+    energy of an autoencoder of Salimans & Ho 2021 ("Should EBMs model the energy or the score?").
+    Where data are a plane and D projects on it, at any level of noise that resolves it, the
+    gradient is s itself, of the size of 1 / sigma: so it can be as good as a score network. It
+    cannot move from s = 0, where its derivative vanishes.
+    """
+    score = parameterize(sde, network, x, t)
+    return -0.5 * sde.sigma(t) ** 2 * _per_image(score**2)
+
+
+ENERGIES = {'inner': inner, 'norm': norm}
+
+# Of networks whose output is one number for each state. Its gradient in their input takes the place
+# of the output in the parameterization of the same name.
+
+
+def noise_energy(sde: SDE, network: Network, x: State, t: PerImage) -> PerImage:
+    """-h(x) / sigma_t, of a network h that is told 999 t / T: grad h is the noise."""
+    return -network(x, LABEL_SCALE * t / sde.T) / sde.sigma(t)
+
+
+def score_energy(sde: SDE, network: Network, x: State, t: PerImage) -> PerImage:
+    """The network's output, which is told sigma_t."""
+    return network(x, sde.sigma(t))
+
+
+def edm_energy(
+    sde: SDE,
+    network: Network,
+    x: State,
+    t: PerImage,
+    sigma_data: float = 0.5,
+    input_fourier: Sequence[int] = (),
+) -> PerImage:
+    """(sigma_data / s) h(u, label) - |u|^2 / 2, whose gradient is the score of `edm` with grad h in
+    the place of F.
+
+    Here u = x / (alpha sqrt(s^2 + sigma_data^2)) and s = sigma / alpha; the label and the features
+    in the input of h are those of `edm`. With h = 0 it is that of data N(0, sigma_data^2 I), and
+    grad h has values of the size of 1 at all levels of noise.
+    """
+    s = sde.sigma(t) / sde.alpha(t)
+    scale = sde.alpha(t) * jnp.sqrt(s**2 + sigma_data**2)
+    u, y = x / expand(scale, x), x / expand(sde.alpha(t), x)
+    inputs = [u, *fourier_features(y, expand(s, x), input_fourier)]
+    output = network(jnp.concatenate(inputs, -1), _edm_label(sde, t))
+    return sigma_data / s * output - 0.5 * _per_image(u**2)
+
+
+def _per_image(values: State) -> PerImage:
+    return values.reshape(len(values), -1).sum(axis=1)
+
+
+SCALAR_ENERGIES = {'noise': noise_energy, 'score': score_energy, 'edm': edm_energy}

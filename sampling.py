@@ -113,7 +113,11 @@ def _taken(fields: dict[str, Any], cls: type) -> dict[str, Any]:
 
 def _on_grid(create_solver: Callable[..., GridSolver], **fields: Any) -> GridSampler:
     grid, own = TimeGrid(**_taken(fields, TimeGrid)), _taken(fields, GridSampler)
-    return GridSampler(create_solver(**fields), grid=grid, **own)
+    sampler = GridSampler(create_solver(**fields), grid=grid, **own)
+    if fields.get('corrector') == 'mala' and sampler.temperature != 1:
+        reason = f"{sampler.temperature}; the corrector 'mala' has the law of p_t, at 1"
+        raise ArgumentError('temperature', reason)
+    return sampler
 
 
 def _predictor_corrector(

@@ -86,6 +86,16 @@ def ncsn() -> ConfigDict:
     return fields.config(score_network('ncsn'))
 
 
+def energy_mlp() -> ConfigDict:
+    """The energy that is a multi-layer perceptron."""
+    return fields.config(score_network('energy_mlp'))
+
+
+def energy_conv() -> ConfigDict:
+    """The convolutional energy."""
+    return fields.config(score_network('energy_conv'))
+
+
 def wideresnet() -> ConfigDict:
     """The noise-conditional classifier."""
     return fields.config(network(models.CLASSIFIERS, 'wideresnet'))
@@ -252,13 +262,28 @@ def network(networks: Mapping[str, type[nn.Module]], name: str) -> Fields:
 
 
 def score_network(name: str) -> Fields:
-    """The section `model` of a network whose output becomes a score."""
-    section = network(models.SCORE_NETWORKS, name)
-    chosen = models.SCORE_NETWORKS[name]
+    """The section `model` of a network whose output, or its gradient, becomes a score."""
+    section = network({**models.SCORE_NETWORKS, **models.ENERGY_NETWORKS}, name)
+    chosen = models.MODELS[name]
+    if name in models.ENERGY_NETWORKS:
+        return section | {
+            'parameterization': Field(
+                'noise',
+                'how the gradient of the output becomes a score',
+                parameterization.SCALAR_ENERGIES,
+            ),
+            **input_fourier(),
+        }
     section['parameterization'] = Field(
         'smld' if chosen.integer_labels else 'noise',
         'how the output becomes a score',
         parameterization.PARAMETERIZATIONS,
+    )
+    section['energy'] = Field(
+        'none',
+        'the score is the gradient of an energy made of that output: of its inner product with x, '
+        'or of its norm; none: it is the output itself',
+        OneOf(('none', *parameterization.ENERGIES)),
     )
     section['mixing_logit'] = Field(
         None,
@@ -269,14 +294,21 @@ def score_network(name: str) -> Fields:
     )
     # More channels come in than go out.
     if 'out_channels' in {field.name for field in models.all_fields(chosen)}:
-        section['input_fourier'] = Field(
+        section |= input_fourier()
+    return section
+
+
+def input_fourier() -> Fields:
+    """What a network sees of a state besides it."""
+    return {
+        'input_fourier': Field(
             (),
             'edm: sin and cos of 2^n pi x for each of these n are input too',
             Range(0, 32),
             type=int,
             length=Range(0, 64),
         )
-    return section
+    }
 
 
 def autoencoder() -> Fields:
@@ -469,7 +501,7 @@ def sampling(with_exhibits: bool = True) -> Fields:
     """
     # An adaptive solver that is told not to be is on the grid as well.
     on_grid = {**of_samplers(*ON_GRID), 'sampling.adaptive': (False,)}
-    corrected = {'sampling.corrector': ('langevin', 'annealed_langevin')}
+    corrected = {'sampling.corrector': ('langevin', 'annealed_langevin', 'mala')}
     # Interpolations among the exhibits are solutions of the ODE too.
     tolerances = of_samplers('ode') | ({'eval.exhibits': (True,)} if with_exhibits else {})
     section = {
@@ -510,7 +542,7 @@ def sampling(with_exhibits: bool = True) -> Fields:
         ),
         'corrector': Field(
             'none',
-            'what corrects a state after its step; picard has none',
+            'what corrects a state after its step; picard has none; mala is of energies alone',
             correctors.CORRECTORS,
             of=of_samplers('pc', 'picard'),
         ),

@@ -95,6 +95,15 @@ def check_one_by_one(config: ConfigDict, reason: str) -> None:
             raise InputError(f'sampling.{name}: {value} is not for {reason}')
 
 
+def check_no_density(config: ConfigDict, method: str, of: str) -> None:
+    """Raises InputError for a method that compares densities, of what knows scores alone."""
+    if own_fields(config.sampling, method).get('corrector') == 'mala':
+        raise InputError(
+            f"sampling.corrector: 'mala' compares densities, and {of} has none; an energy needed "
+            '(model.energy, or model.name = energy_mlp or energy_conv)'
+        )
+
+
 def create_drawing(
     config: ConfigDict, model: ScoreModel, method: str, draw: Callable | None = None
 ) -> Drawing:
@@ -108,6 +117,8 @@ def create_drawing(
         reason = 'class-conditional networks, of which images are drawn one by one'
         check_one_by_one(config, reason)
     sampler = create_sampler(config, model.sde, method)
+    if not model.is_energy:
+        check_no_density(config, method, 'a score network')
     fields = config.sampling
     return Drawing(
         method,

@@ -1,4 +1,5 @@
-"""Score models: an SDE, a network, and how its output becomes the score of a process."""
+"""Score models: an SDE, a network, and how its output becomes the score of a process, or the energy
+whose gradient that is."""
 
 import dataclasses
 import functools
@@ -22,13 +23,20 @@ from experiments.reading import (
     network_fields,
     plain_fields,
 )
-from parameterization import Parameterization, Process
+from parameterization import (
+    EnergyParameterization,
+    Parameterization,
+    Process,
+    energy_process,
+)
 from sde_lib import SDE
 from shapes import Classes, ImageShape, OneKey, PerImage, State
 from training import Params
 
 # What networks with classes are given for none.
 NO_CLASS = -1
+# Activations whose second derivative is zero.
+WITHOUT_CURVATURE = ('relu', 'lrelu')
 # The parameter of a mixed score, beside those of the network.
 MIXING_LOGIT = 'mixing_logit'
 
@@ -38,16 +46,18 @@ class ScoreModel:
     """A network that is the score of an SDE's marginals, on images of one format.
 
     `num_classes` is 0 for networks that are given no class. `mixing_logit` is the first value, in
-    each channel, of the logit of parameterization.mixed; None: the score is the network's alone.
+    each channel, of the logit of parameterization.mixed; None: the score is the network's alone. If
+    it `is_energy`, `parameterize` gives a log density, and the score is its gradient.
     """
 
     sde: SDE
     network: nn.Module
     format: ImageFormat
-    parameterize: Parameterization
+    parameterize: Parameterization | EnergyParameterization
     input_channels: int
     num_classes: int
     mixing_logit: float | None = None
+    is_energy: bool = False
 
     @property
     def image_shape(self) -> ImageShape:
@@ -71,20 +81,20 @@ class ScoreModel:
         classes: Classes | Int[Array, ''] | None = None,
         dropout_key: OneKey | None = None,
     ) -> Process:
-        """The process with the network's score; `classes` is one for each image or one for all; a
-        key drops out.
+        """The process with the network's score, or with its log density; `classes` is one for each
+        image or one for all; a key drops out.
         """
-        score = jax.tree_util.Partial(self._score, params, classes, dropout_key)
-        return Process(self.sde, score)
+        read = jax.tree_util.Partial(self._read, params, classes, dropout_key)
+        return energy_process(self.sde, read) if self.is_energy else Process(self.sde, read)
 
-    def _score(
+    def _read(
         self,
         params: Params,
         classes: Classes | Int[Array, ''] | None,
         dropout_key: OneKey | None,
         x: State,
         t: PerImage,
-    ) -> State:
+    ) -> State | PerImage:
         def network(x, labels):
             # Networks that know of no classes have no such argument.
             given = {} if classes is None else {'classes': jnp.broadcast_to(classes, x.shape[:1])}
@@ -120,7 +130,11 @@ def of_format(config: ConfigDict, data: ImageFormat) -> ScoreModel:
     """The model of states of another format, be they images or codes; raises what `create` does."""
     sde = create_sde(config.sde)
     parameterize = _parameterization(config.model, sde)
-    fields = plain_fields(config.model, but=['parameterization', 'input_fourier', 'mixing_logit'])
+    is_energy = config.model.name in models.ENERGY_NETWORKS
+    if config.model.get('energy', 'none') != 'none':
+        parameterize, is_energy = _energy(config.model, parameterize), True
+    of_output = ['parameterization', 'energy', 'input_fourier', 'mixing_logit']
+    fields = plain_fields(config.model, but=of_output)
     # Discrete SMLD networks divide by a table of the chain's levels.
     if isinstance(sde, sde_lib.SMLD):
         fields |= dataclasses.asdict(sde)
@@ -128,7 +142,7 @@ def of_format(config: ConfigDict, data: ImageFormat) -> ScoreModel:
     if config.model.name == 'ncsn':
         fields['num_classes'] = sde.num_scales
     input_fourier = config.model.get('input_fourier', ())
-    if input_fourier:
+    if input_fourier and config.model.name in models.SCORE_NETWORKS:
         fields['out_channels'] = data.shape[-1]
     centered = data.centered or config.model.parameterization == 'edm'
     return ScoreModel(
@@ -139,13 +153,35 @@ def of_format(config: ConfigDict, data: ImageFormat) -> ScoreModel:
         input_channels=data.shape[-1] * (1 + 2 * len(input_fourier)),
         num_classes=config.model.get('num_classes', 0),
         mixing_logit=config.model.get('mixing_logit'),
+        is_energy=is_energy,
     )
 
 
-def _parameterization(fields: ConfigDict, sde: SDE) -> Parameterization:
+def _energy(fields: ConfigDict, parameterize: Parameterization) -> EnergyParameterization:
+    """The energy that is made of a score network's output."""
+    with fields_of('model'):
+        make = choose(parameterization.ENERGIES, fields.energy, 'energy')
+    if fields.get('nonlinearity') in WITHOUT_CURVATURE:
+        raise InputError(
+            f'model.nonlinearity: {fields.nonlinearity!r} has no second derivative, which training '
+            f"an energy needs; with model.energy = {fields.energy!r} 'swish' or 'elu' needed"
+        )
+    if fields.get('mixing_logit') is not None:
+        raise InputError(
+            f'model.mixing_logit: {fields.mixing_logit} mixes scores; None needed with '
+            f'model.energy = {fields.energy!r}'
+        )
+    return functools.partial(make, parameterize)
+
+
+def _parameterization(fields: ConfigDict, sde: SDE) -> Parameterization | EnergyParameterization:
     name = fields.parameterization
     with fields_of('model'):
-        parameterize = choose(parameterization.PARAMETERIZATIONS, name, 'parameterization')
+        is_scalar = fields.name in models.ENERGY_NETWORKS
+        known = (
+            parameterization.SCALAR_ENERGIES if is_scalar else parameterization.PARAMETERIZATIONS
+        )
+        parameterize = choose(known, name, 'parameterization')
         network = choose(models.MODELS, fields.name, 'name')
     chain = {'ddpm': sde_lib.DDPM, 'smld': sde_lib.SMLD}.get(name)
     if chain and not isinstance(sde, chain):

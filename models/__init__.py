@@ -1,14 +1,14 @@
 """Networks: they know of images, noise labels and classes, not of SDEs, losses or configs.
 
 A score network is called as `network(x, labels, train=False)`, with `classes` if it has the field
-`num_classes`, and gives an array of x's shape; a classifier is called as `network(x, sigmas)`. All
-have
+`num_classes`, and gives an array of x's shape; an energy is called alike, and gives one number for
+each image; a classifier is called as `network(x, sigmas)`. All have
 
     plan(height, width)   raises ArgumentError for sizes that it cannot take
     dtype, precision      in what it computes; what products of float32 numbers are
     remat                 whether gradients compute activations again
-    integer_labels        labels are levels of a chain (score networks)
-    centered              images come in [-1, 1] (score networks)
+    integer_labels        labels are levels of a chain (score networks and energies)
+    centered              images come in [-1, 1] (score networks and energies)
     out_channels          if its input may have further channels (model.input_fourier)
 
 and declare by `choices.option` the fields that a config has.
@@ -22,6 +22,7 @@ import flax.linen as nn
 from choices import ArgumentError, choose, similar
 from models.adm import ADM
 from models.ddpm import DDPM
+from models.energy import EnergyConv, EnergyMLP
 from models.ncsn import NCSN
 from models.ncsnpp import NCSNpp
 from models.ncsnv2 import NCSNv2For64, NCSNv2For128, NCSNv2For256
@@ -59,6 +60,8 @@ SCORE_NETWORKS: dict[str, type[nn.Module]] = {
     'ncsn': NCSN,
     'residual_mlp': ResidualMLP,
 }
+# ... of these, one number, whose gradient is such an array ...
+ENERGY_NETWORKS: dict[str, type[nn.Module]] = {'energy_mlp': EnergyMLP, 'energy_conv': EnergyConv}
 # ... and of these, logits of classes.
 CLASSIFIERS: dict[str, type[nn.Module]] = {'wideresnet': WideResnet}
-MODELS: dict[str, type[nn.Module]] = {**SCORE_NETWORKS, **CLASSIFIERS}
+MODELS: dict[str, type[nn.Module]] = {**SCORE_NETWORKS, **ENERGY_NETWORKS, **CLASSIFIERS}

@@ -5,7 +5,7 @@ The loop over the grid, the keys and the counting are in sampling.py, once for a
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from jax import lax
 from jaxtyping import Array, Int
@@ -59,7 +59,19 @@ class GridSolver:
 
 # (process, noise, x, t, s) -> Step, with t and s of shape [batch].
 Predictor = Callable[[Process, State, State, PerImage, PerImage], Step]
-Corrector = Callable[[Process, State, State, PerImage, PerImage], Step]
+
+
+@runtime_checkable
+class Corrector(Protocol):
+    """A step at time t, before the predictor goes on from t to s, for `evaluations` of the network
+    and with as many fresh normal noises: the first as `noise`, the others in `more`."""
+
+    evaluations: int
+
+    def __call__(
+        self, process: Process, noise: State, x: State, t: PerImage, s: PerImage, *more: State
+    ) -> Step:
+        """Another state at t."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,23 +94,25 @@ class PredictorCorrector(GridSolver):
 
     @property
     def evaluations(self) -> int:
-        """One of each step."""
-        return self._corrections + (self.predictor is not None)
+        """Those of all corrections, and one of the predictor."""
+        return self._of_corrections + (self.predictor is not None)
 
     @property
-    def _corrections(self) -> int:
-        return 0 if self.corrector is None else self.corrector_steps
+    def _of_corrections(self) -> int:
+        return 0 if self.corrector is None else self.corrector_steps * self.corrector.evaluations
 
     def step(self, process, draw, x, i, times, memory):
         t, s = at(times[i], x), at(times[i + 1], x)
         state = Step(x, x)
 
         def correct(j, state):
-            return self.corrector(process, draw(j), state.x, t, s)
+            num = self.corrector.evaluations
+            noise, *more = (draw(num * j + i) for i in range(num))
+            return self.corrector(process, noise, state.x, t, s, *more)
 
-        if self._corrections:
+        if self.corrector is not None:
             # A loop, so that NCSN's 100 corrections are not 100 copies of the network.
-            state = lax.fori_loop(0, self._corrections, correct, state)
+            state = lax.fori_loop(0, self.corrector_steps, correct, state)
         if self.predictor is not None:
-            state = self.predictor(process, draw(self._corrections), state.x, t, s)
+            state = self.predictor(process, draw(self._of_corrections), state.x, t, s)
         return state, memory

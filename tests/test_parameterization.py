@@ -249,3 +249,68 @@ def test_with_another_score_no_density_is_known():
     process = parameterization.energy_process(sde_lib.VP(), functools.partial(bowl, 0.5))
     assert process.with_score(lambda x, t: -x).log_density is None
     assert Process(sde_lib.VP(), lambda x, t: -x).log_density is None
+
+
+T = jnp.linspace(0.1, 1.0, len(X))
+
+
+def gradient(log_density):
+    """The score of an energy at X and T."""
+    return jax.grad(lambda x: log_density(x, T).sum())(X)
+
+
+def test_an_inner_product_has_the_score_of_a_normal_distribution_that_its_network_has():
+    """Of correlated data, whose score is linear, with a symmetric matrix."""
+    sde, dim = sde_lib.VP(), X[0].size
+    factor = jax.random.normal(jax.random.key(1), (dim, dim))
+    precision = jnp.eye(dim) + factor @ factor.T
+
+    def network(x, label):
+        return -(x.reshape(len(x), -1) @ precision).reshape(x.shape)
+
+    energy = functools.partial(parameterization.inner, parameterization.score, sde, network)
+    expected = parameterization.score(sde, network, X, T)
+    np.testing.assert_allclose(gradient(energy), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_norm_has_the_score_of_a_projection_on_a_plane():
+    """The distance from the first half of the numbers: score = -(x - projection) / sigma^2."""
+    sde, known = sde_lib.VP(), jnp.arange(X[0].size).reshape(X.shape[1:]) < X[0].size // 2
+
+    def score(sde, network, x, t):
+        return -jnp.where(known, 0.0, x) / expand(sde.sigma(t) ** 2, x)
+
+    energy = functools.partial(parameterization.norm, score, sde, jnp.add)
+    np.testing.assert_allclose(gradient(energy), score(sde, jnp.add, X, T), rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', parameterization.SCALAR_ENERGIES)
+def test_the_gradient_of_a_scalar_network_takes_the_place_of_an_output(name):
+    sde = sde_lib.VP()
+
+    def scalar(x, label):
+        return jnp.sum(jnp.sin(2 * x) * expand(1 + label, x), axis=(1, 2, 3))
+
+    def output(x, label):
+        return jax.grad(lambda x: scalar(x, label).sum())(x)
+
+    energy = functools.partial(parameterization.SCALAR_ENERGIES[name], sde, scalar)
+    expected = parameterization.PARAMETERIZATIONS[name](sde, output, X, T)
+    np.testing.assert_allclose(gradient(energy), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_scalar_edm_network_sees_the_fourier_features_that_others_see():
+    sde, seen = sde_lib.VP(), []
+
+    def network(x, label):
+        seen.append((x, label))
+        return x if len(seen) == 2 else x.sum((1, 2, 3))
+
+    parameterization.edm_energy(sde, network, X, T, input_fourier=(0, 2))
+
+    def first_channel(x, label):
+        return network(x, label)[..., :1]
+
+    parameterization.edm(sde, first_channel, X, T, input_fourier=(0, 2))
+    for energy, field in zip(*seen, strict=True):
+        np.testing.assert_allclose(energy, field, rtol=1e-5, atol=1e-6)

@@ -56,6 +56,7 @@ def check_fields(config: ConfigDict, model: ScoreModel) -> None:
         raise InputError(f'task.label: {task.label}, and the network knows of no classes')
     if config.sampling.batch_mean_norm:
         raise InputError('sampling.batch_mean_norm: True is not for tasks: images are independent')
+    image_drawing.check_no_density(config, config.sampling.method, 'what a task draws from')
 
 
 # What tasks cannot do without.

@@ -79,7 +79,8 @@ def test_every_field_of_a_network_is_an_option_or_filled_by_an_experiment(name):
     kind = 'classifier' if name in models.CLASSIFIERS else 'score_model'
     section = set(base.EXPERIMENTS[kind](name)['model'])
     options = {field.name for field in own if field.metadata}
-    assert section - options <= {'name', 'parameterization', 'mixing_logit', 'input_fourier'}
+    of_output = {'parameterization', 'energy', 'mixing_logit', 'input_fourier'}
+    assert section - options <= {'name', *of_output}
     assert options <= section
 
 
