@@ -23,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+import directional
 from choices import choose
 from parameterization import Process
 from sde_lib import Number
-from shapes import Counts, ImageKeys, OneKey, PerImage, State
+from shapes import Counts, ImageKeys, PerImage, State
 from solvers import ode
 from solvers.endings import Ending
 from solvers.ode import ODESolver
@@ -133,20 +134,9 @@ def _standard_error(estimates: Float[Array, 'batch num']) -> PerImage:
     return jnp.std(estimates, axis=1, ddof=1) / math.sqrt(estimates.shape[1])
 
 
-# Probes: [num, *shape], with identity covariance.
-
-
-def _rademacher(key: OneKey, num: int, shape: tuple[int, ...]) -> Float[Array, 'num *shape']:
-    return jax.random.rademacher(key, (num, *shape), jnp.float32)
-
-
-def _gaussian(key: OneKey, num: int, shape: tuple[int, ...]) -> Float[Array, 'num *shape']:
-    return jax.random.normal(key, (num, *shape))
-
-
-def _basis(key: OneKey, num: int, shape: tuple[int, ...]) -> Float[Array, 'dim *shape']:
-    dim = math.prod(shape)
-    return jnp.eye(dim).reshape(dim, *shape)
-
-
-PROBES = {'exact': _basis, 'rademacher': _rademacher, 'gaussian': _gaussian}
+# With identity covariance.
+PROBES = {
+    'exact': directional.basis,
+    'rademacher': directional.rademacher,
+    'gaussian': directional.gaussian,
+}

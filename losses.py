@@ -1,4 +1,4 @@
-"""Denoising score matching.
+"""Objectives of score models: denoising score matching, and those that take no residual.
 
 With x_t = alpha_t x_0 + sigma_t noise, the residual of a score model is sigma_t score(x_t, t) +
 noise, and the loss of an image is
@@ -8,18 +8,27 @@ noise, and the loss of an image is
 where p is relative to the uniform density, so that a proposal changes the variance and not the
 mean. The discrete objectives of NCSN and DDPM are the same loss, with times on the chain's levels
 (`levels`).
+
+All other objectives (implicit.py) are in the mean this number too: with dim the number of values of
+a state, E|sigma_t score + noise|^2 = E[2 sigma_t^2 (|score|^2 / 2 + div score) + dim].
 """
 
 import dataclasses
+import functools
 import math
-from typing import NamedTuple, Protocol
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
+import directional
+import implicit
 import time_sampling
-from choices import choose
+from choices import ArgumentError, choose
+from directional import Derivatives
 from parameterization import Process
 from sde_lib import SDE, Number, expand
 from shapes import OneKey, PerImage, Scalar, State
@@ -33,14 +42,13 @@ class Objective(Protocol):
     def __call__(self, process: Process, key: OneKey, x0: State) -> PerImage:
         """One draw of the loss."""
 
-    def check(self, sde: SDE) -> None:
-        """Raises ArgumentError for an SDE that it is not for."""
+    def check(self, process: Process) -> None:
+        """Raises ArgumentError for an SDE or a model that it is not for, without evaluating any."""
 
 
 @dataclasses.dataclass(frozen=True)
-class DenoisingScoreMatching:
-    """The denoising objective, `objective(process, key, x0)`: one draw of the loss for each image
-    (Song et al. 2021, eq. 7).
+class OverTimes:
+    """What objectives over the times of an SDE share.
 
     `weighting` and `time_sampler` are names of WEIGHTINGS and of time_sampling.TIME_SAMPLERS;
     `log_sigma` is mean and deviation for 'log_normal'. Times begin at `t_min` (None: the SDE's).
@@ -59,21 +67,193 @@ class DenoisingScoreMatching:
         choose(WEIGHTINGS, self.weighting, 'weighting')
         choose(time_sampling.TIME_SAMPLERS, self.time_sampler, 'time_sampler')
 
-    def check(self, sde: SDE) -> None:
+    def check(self, process: Process) -> None:
         """Raises ArgumentError if the times are not those of the SDE."""
-        time_sampling.create(self.time_sampler, sde, self.log_sigma)
+        time_sampling.create(self.time_sampler, process.sde, self.log_sigma)
+
+    def times(self, key: OneKey, sde: SDE, num: int) -> tuple[PerImage, PerImage]:
+        """Times, and their weights in units of the squared residual; raises what `check` does."""
+        sample_times = time_sampling.create(self.time_sampler, sde, self.log_sigma)
+        times = sample_times(key, sde, sde.t_min if self.t_min is None else self.t_min, num)
+        return times.t, WEIGHTINGS[self.weighting](sde, times.t) * times.inverse_density
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoisingScoreMatching(OverTimes):
+    """The denoising objective, `objective(process, key, x0)`: one draw of the loss for each image
+    (Song et al. 2021, eq. 7). Its fields are those of OverTimes.
+    """
 
     def __call__(self, process: Process, key: OneKey, x0: State) -> PerImage:
         """The loss of each image; raises what `check` does."""
-        sde = process.sde
         key_t, key_noise = jax.random.split(key)
-        sample_times = time_sampling.create(self.time_sampler, sde, self.log_sigma)
-        t_min = sde.t_min if self.t_min is None else self.t_min
-        times = sample_times(key_t, sde, t_min, x0.shape[0])
+        t, weight = self.times(key_t, process.sde, x0.shape[0])
         noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
-        squares = residual(process, x0, times.t, noise) ** 2
-        weight = WEIGHTINGS[self.weighting](sde, times.t) * times.inverse_density
+        squares = residual(process, x0, t, noise) ** 2
         return weight * reduce_pixels(squares, self.reduce_mean)
+
+
+# Without the residual
+
+
+@dataclasses.dataclass(frozen=True)
+class ImplicitScoreMatching(OverTimes):
+    """What objectives share that see x_t and t alone; subclasses say how they take a state, `at`.
+
+    `objective(process, key, x0)` is in the mean the denoising loss with the same fields, of which
+    it has the unit and, up to noise, the gradient. With times and weights of one's own, states x_t
+    may come from anywhere, as from a simulation of an SDE that has no Gaussian kernel: `at` is all
+    that is needed.
+    """
+
+    def at(
+        self, process: Process, key: OneKey, x: State, t: PerImage, length: Number | PerImage
+    ) -> PerImage:
+        """One draw of |score|^2 / 2 + div score at each state; `length` is that over which p_t
+        changes, sigma_t where there is one, to which differences are relative.
+        """
+        raise TypeError(f'{type(self).__name__} does not define at')
+
+    def __call__(self, process: Process, key: OneKey, x0: State) -> PerImage:
+        """The loss of each image; raises what `check` does."""
+        sde, dim = process.sde, math.prod(x0.shape[1:])
+        key_t, key_noise, key_state = jax.random.split(key, 3)
+        t, weight = self.times(key_t, sde, len(x0))
+        x = sde.perturb(x0, t, jax.random.normal(key_noise, x0.shape, x0.dtype))
+        sigma = sde.sigma(t)
+        squares = 2 * sigma**2 * self.at(process, key_state, x, t, sigma) + dim
+        return weight * (squares / dim if self.reduce_mean else 0.5 * squares)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExactScoreMatching(ImplicitScoreMatching):
+    """Hyvärinen's objective, with the divergence of the score from a derivative for each dimension:
+    for states of few dimensions.
+    """
+
+    def at(self, process, key, x, t, length):
+        return implicit.exact(process, x, t)
+
+
+@dataclasses.dataclass(frozen=True)
+class SlicedScoreMatching(ImplicitScoreMatching):
+    """Sliced score matching (Song et al. 2019, arXiv:1905.07088, eq. 8), by forward mode.
+
+    The mean over `num_projections` directions of each image, of the distribution `projection` of
+    implicit.DIRECTIONS. Raises ArgumentError for unknown names.
+    """
+
+    projection: str = 'rademacher'
+    num_projections: int = 1
+
+    estimate: ClassVar[Callable] = staticmethod(implicit.sliced)
+
+    def __post_init__(self):
+        super().__post_init__()
+        choose(implicit.DIRECTIONS, self.projection, 'projection')
+
+    def derivatives(self, length: Number | PerImage) -> Derivatives:
+        """What takes derivatives along directions."""
+        return directional.forward
+
+    def at(self, process, key, x, t, length):
+        directions = draw_directions(self.projection, key, self.num_projections, x)
+        derivatives = self.derivatives(length)
+        estimates = jax.vmap(lambda u: self.estimate(process, x, t, u, derivatives))(directions)
+        return estimates.mean(axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class SlicedScoreMatchingVR(SlicedScoreMatching):
+    """Sliced score matching with |score|^2 as it is, and so of less variance (Song et al. 2019,
+    eq. 9), by forward mode.
+    """
+
+    estimate: ClassVar[Callable] = staticmethod(implicit.sliced_vr)
+
+
+@dataclasses.dataclass(frozen=True)
+class FDSlicedScoreMatching(SlicedScoreMatching):
+    """Sliced score matching by finite differences (Pang et al. 2020, arXiv:2007.03317), of
+    `fd_step` sigma_t in each coordinate.
+
+    The projections have covariance I: a difference is fd_step sigma_t sqrt(dim) long. Its bias is
+    of the order fd_step^2, but of a score that is linear in x there is none.
+    """
+
+    fd_step: float = 0.1
+
+    def derivatives(self, length):
+        return functools.partial(directional.finite, step=self.fd_step * length)
+
+
+@dataclasses.dataclass(frozen=True)
+class FDSlicedScoreMatchingVR(FDSlicedScoreMatching):
+    """As FDSlicedScoreMatching, of SlicedScoreMatchingVR: two evaluations of the score."""
+
+    estimate: ClassVar[Callable] = staticmethod(implicit.sliced_vr)
+
+
+@dataclasses.dataclass(frozen=True)
+class FDDenoisingScoreMatching(OverTimes):
+    """The denoising objective of an energy by two evaluations of its log density, and no gradient
+    in x (Pang et al. 2020):
+
+        (u . (sigma_t score + noise))^2,    u . score by a difference of fd_step sigma_t.
+
+    In the mean over directions u of covariance I, `num_projections` for each image, it is the
+    denoising loss. Raises ArgumentError for unknown names.
+    """
+
+    projection: str = 'rademacher'
+    num_projections: int = 1
+    fd_step: float = 0.1
+
+    def __post_init__(self):
+        super().__post_init__()
+        choose(implicit.DIRECTIONS, self.projection, 'projection')
+
+    def check(self, process: Process) -> None:
+        """Raises ArgumentError if the process is no energy, and for times that are not those of its
+        SDE.
+        """
+        super().check(process)
+        if process.log_density is None:
+            raise ArgumentError(
+                'objective',
+                "'fd_denoising' is for energies, which have a log density; for a score that is a "
+                "network itself 'denoising' needs no derivative either",
+            )
+
+    def __call__(self, process: Process, key: OneKey, x0: State) -> PerImage:
+        """The loss of each image; raises what `check` does."""
+        self.check(process)
+        sde, dim = process.sde, math.prod(x0.shape[1:])
+        key_t, key_noise, key_directions = jax.random.split(key, 3)
+        t, weight = self.times(key_t, sde, len(x0))
+        noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
+        x, sigma = sde.perturb(x0, t, noise), sde.sigma(t)
+
+        def square(u):
+            (slope,) = directional.finite(
+                lambda x: process.log_density(x, t), x, u, [1], self.fd_step * sigma
+            )
+            return (sigma * slope + implicit.inner(u, noise)) ** 2
+
+        directions = draw_directions(self.projection, key_directions, self.num_projections, x)
+        squares = jax.vmap(square)(directions).mean(axis=0)
+        return weight * (squares / dim if self.reduce_mean else 0.5 * squares)
+
+
+def draw_directions(
+    projection: str, key: OneKey, num: int, x: State
+) -> Float[Array, 'projections batch *shape']:
+    """`num` directions for each state of x, of a distribution of implicit.DIRECTIONS."""
+    drawn = implicit.DIRECTIONS[projection](key, num * len(x), x.shape[1:])
+    return drawn.reshape(num, *x.shape).astype(x.dtype)
+
+
+# The cross-entropy
 
 
 def cross_entropy(
@@ -248,4 +428,12 @@ CODE_TIMES = {
     'reweighted': time_sampling.importance_reweighted,
 }
 
-OBJECTIVES = {'denoising': DenoisingScoreMatching}
+OBJECTIVES = {
+    'denoising': DenoisingScoreMatching,
+    'exact': ExactScoreMatching,
+    'sliced': SlicedScoreMatching,
+    'sliced_vr': SlicedScoreMatchingVR,
+    'fd_sliced': FDSlicedScoreMatching,
+    'fd_sliced_vr': FDSlicedScoreMatchingVR,
+    'fd_denoising': FDDenoisingScoreMatching,
+}

@@ -120,6 +120,11 @@ def levels(key: OneKey, sde: SDE, t_min: Number, num: int) -> Times:
     return Times((level + 1) / sde.num_scales, jnp.ones(num))
 
 
+def fixed(key: OneKey, sde: SDE, t_min: Number, num: int) -> Times:
+    """The one time `t_min`: the objective of one noise level."""
+    return Times(jnp.full(num, t_min, float), jnp.ones(num))
+
+
 TIME_SAMPLERS = {
     'uniform': uniform,
     'stratified': stratified,
@@ -130,6 +135,7 @@ TIME_SAMPLERS = {
     'log_uniform': log_uniform,
     'log_normal': log_normal,
     'levels': levels,
+    'fixed': fixed,
 }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+import implicit
 import likelihood
 import losses
 import models
@@ -390,19 +391,42 @@ def run() -> Fields:
 def score_matching() -> Fields:
     """What training has of score matching alone."""
     return {
-        'objective': Field('denoising', 'what makes the score', losses.OBJECTIVES),
+        'objective': Field(
+            'denoising', 'what makes the score; docs/objectives.md', losses.OBJECTIVES
+        ),
+        'weighting': Field('sigma2', 'of the losses of different times', losses.WEIGHTINGS),
+        'reduce_mean': Field(True, 'the mean over pixels; otherwise half of their sum'),
         **fields.of_choices(
-            {'training.objective': ('denoising',)},
+            {'training.objective': objectives_with('projection')},
             {
-                'weighting': Field('sigma2', 'of the losses of different times', losses.WEIGHTINGS),
-                'reduce_mean': Field(True, 'the mean over pixels; otherwise half of their sum'),
+                'projection': Field(
+                    'rademacher',
+                    'of directions along which derivatives are taken',
+                    implicit.DIRECTIONS,
+                ),
+                'num_projections': Field(1, 'such directions for each image', FEW),
             },
+        ),
+        'fd_step': Field(
+            0.1,
+            'length of a difference in each coordinate, in parts of sigma_t',
+            Range(1e-6, 10),
+            of={'training.objective': objectives_with('fd_step')},
         ),
         'label_dropout': Field(
             0.0, 'share of images without their label, which task.guidance needs', SHARE
         ),
         **pictures(),
     }
+
+
+def objectives_with(field: str) -> tuple[str, ...]:
+    """The objectives that have this field."""
+    return tuple(
+        name
+        for name, objective in losses.OBJECTIVES.items()
+        if field in {f.name for f in dataclasses.fields(objective)}
+    )
 
 
 def pictures() -> Fields:
