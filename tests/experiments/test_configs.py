@@ -32,7 +32,8 @@ ALL = sorted(
     for path in (ROOT / 'configs').glob('*/**/*.py')
     if path.stem not in ('__init__', 'base')
 )
-EXPERIMENTS = [name for name in ALL if name not in (*CLASSIFIERS, *LATENT)]
+SIMULATED = ['simulated/double_well']
+EXPERIMENTS = [name for name in ALL if name not in (*CLASSIFIERS, *LATENT, *SIMULATED)]
 PUBLISHED = [
     *[f'subvp/cifar10_{network}_continuous' for network in ('ddpm', 'ddpmpp', 'ddpmpp_deep')],
     *[f'subvp/cifar10_{network}_continuous' for network in ('ncsnpp', 'ncsnpp_deep')],
@@ -69,6 +70,7 @@ NEW = [
     *('edm/imagenet64_adm', 'edm/imagenet64_ddpmpp'),
     *[f'{sde}/mnist_ddpmpp' for sde in ('subvp', 've', 'vp')],
     'vp/mnist_classes_ddpmpp',
+    'vp/mnist_energy',
     'vp/patches_ddpmpp',
 ]
 
@@ -99,12 +101,13 @@ def test_no_two_experiments_name_the_same_workdir():
 
 
 def test_the_docs_say_how_to_get_the_data_of_every_experiment():
-    """Of MNIST a package has 5,000 digits; the patches are cut by a command of their config."""
+    """Of MNIST a package has 5,000 digits; the patches are cut by a command of their config, and
+    vectors are drawn."""
     published = (ROOT / 'docs' / 'data.md').read_text().partition('## Sources')[0]
     patterns = re.findall(r'`(configs/\S+\.py)`', published)
     told = {path for pattern in patterns for path in ROOT.glob(pattern)}
     untold = {name for name in ALL if ROOT / 'configs' / f'{name}.py' not in told}
-    assert untold == {name for name in ALL if 'mnist' in name or 'patches' in name}
+    assert untold == {name for name in ALL if 'mnist' in name or 'patches' in name} | {*SIMULATED}
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
