@@ -461,3 +461,10 @@ OBJECTIVES = {
     'fd_sliced_vr': FDSlicedScoreMatchingVR,
     'fd_denoising': FDDenoisingScoreMatching,
 }
+
+# Those that take states as they are.
+IMPLICIT = {
+    name: objective
+    for name, objective in OBJECTIVES.items()
+    if issubclass(objective, ImplicitScoreMatching)
+}

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from sde_lib import DDPM, SDE, SMLD, expand
+from sde_lib import DDPM, SDE, SMLD, WithoutKernel, expand
 from shapes import PerImage, State
 
 # The published continuous VP and sub-VP networks take t stretched over DDPM's labels 0..999.
@@ -173,6 +173,17 @@ def mixed(
     normal = sde.normal_score(x, t)
     # A difference, so that at a = 0 nothing but the normal score is left, to the last bit.
     return normal + jax.nn.sigmoid(logit) * (parameterize(sde, network, x, t) - normal)
+
+
+def by_length(sde: WithoutKernel, network: Network, x: State, t: PerImage) -> State | PerImage:
+    """The network's output over the distance at which p_t changes, for SDEs without a kernel: a
+    score, or of a network of one number a log density.
+
+    The label is 0 at t_min and 999 at T, and grows as log t.
+    """
+    start = jnp.log(sde.t_min)
+    output = network(x, LABEL_SCALE * (jnp.log(t) - start) / (jnp.log(sde.T) - start))
+    return output / expand(sde.length(t), output)
 
 
 PARAMETERIZATIONS = {'noise': noise, 'score': score, 'ddpm': ddpm, 'smld': smld, 'edm': edm}

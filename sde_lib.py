@@ -10,6 +10,8 @@ form where there is a more accurate one. Times are arrays of any shape, and ever
 that shape; where a time meets a state `x` of shape [batch, ...] it is a scalar or has shape
 [batch].
 
+SDEs whose kernel is not Gaussian are among them too, with another drift: `WithoutKernel`.
+
 An SDE is a pytree whose leaves are its own numbers, so that they can be parameters: arrays that are
 traced, differentiated, learned. Numbers of Python stay such, and are computed with in float64.
 """
@@ -18,7 +20,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -54,6 +56,8 @@ class SDE:
 
     `t_min` is the earliest time at which the score is asked for in training and likelihoods: at t =
     0 it diverges for most SDEs. `T` is the latest, where x_T is close to N(0, prior_std^2 I).
+
+    One whose kernel is not Gaussian has no such functions: see `WithoutKernel`.
     """
 
     T: ClassVar[Number] = 1.0
@@ -94,6 +98,20 @@ class SDE:
         # 48 halvings reach float32's resolution down to t = 1e-8.
         low, high = lax.fori_loop(0, 48, halve, bracket)
         return 0.5 * (low + high)
+
+    def clock(self, t: Time) -> Time:
+        """The variable in which solvers of the probability flow take their steps: one that falls in
+        t, of a linear SDE the log signal-to-noise ratio.
+        """
+        return self.log_snr(t)
+
+    def time_at_clock(self, clock: Time) -> Time:
+        """The inverse of `clock`."""
+        return self.time_at_log_snr(clock)
+
+    def time_per_clock(self, t: Time) -> Time:
+        """dt / d clock, of a linear SDE -sigma^2 / g^2."""
+        return -((self.sigma(t) / self.diffusion(t)) ** 2)
 
     def f(self, t: Time) -> Time:
         """Coefficient f(t) of the drift f(t) x."""
@@ -146,9 +164,13 @@ class SDE:
         """Standard deviation of the prior N(0, prior_std^2 I) that stands for p_T."""
         return 1.0
 
+    def prior_of(self, noise: Array) -> Array:
+        """The draws from the prior that normal noise becomes, N(0, I) in any shape."""
+        return self.prior_std * noise
+
     def prior_sample(self, key: Key[Array, ''], shape: tuple[int, ...]) -> Array:
         """A draw from the prior."""
-        return self.prior_std * jax.random.normal(key, shape)
+        return self.prior_of(jax.random.normal(key, shape))
 
     def prior_log_prob(self, x: State) -> PerImage:
         """Log-density of the prior, in nats."""
@@ -544,6 +566,117 @@ class SMLD(Chain):
         return jnp.ones_like(t), self.sigma(t) * jnp.sqrt(lost)
 
 
+# SDEs without a Gaussian kernel
+
+
+class NoKernelError(ArgumentError):
+    """An SDE's perturbation kernel is asked for that is not Gaussian, or not known."""
+
+    def __init__(self, sde: 'WithoutKernel'):
+        super().__init__(
+            'name',
+            f'{type(sde).__name__} has no Gaussian kernel, with an alpha and a sigma; for such an '
+            "SDE there are the samplers 'pc' with 'euler_maruyama' and no corrector, and, without "
+            "denoising, 'ode' and 'adaptive_sde', the grid 'uniform', and objectives that take "
+            'states as they are',
+        )
+
+
+class WithoutKernel(SDE):
+    """An SDE whose drift is not linear in x, dx = drift(x, t) dt + g(t) dw.
+
+    Subclasses give `drift`, `diffusion`, `prior_of`, `prior_log_prob` and `length`. States come
+    from a simulation; whatever asks for alpha or sigma gets a NoKernelError. Adaptive solvers take
+    their steps in log t: in t they would jump over the times when p_t changes most.
+    """
+
+    def log_alpha(self, t):
+        raise NoKernelError(self)
+
+    def sigma(self, t):
+        raise NoKernelError(self)
+
+    def drift(self, x: State, t: BatchTime) -> State:
+        """Drift of the forward SDE."""
+        raise TypeError(f'{type(self).__name__} does not define drift(x, t)')
+
+    def length(self, t: Time) -> Time:
+        """Over what distance p_t changes: the noise since t = 0, up to the width of p_T."""
+        raise TypeError(f'{type(self).__name__} does not define length(t)')
+
+    def clock(self, t):
+        return -jnp.log(t)
+
+    def time_at_clock(self, clock):
+        return jnp.exp(-clock)
+
+    def time_per_clock(self, t):
+        return -t
+
+
+@dataclasses.dataclass(frozen=True)
+class DoubleWell(WithoutKernel):
+    """dx = rate (x - x^3) dt + sqrt(rate) noise dw, each coordinate for itself: motion in the wells
+    of V(x) = x^4 / 4 - x^2 / 2 at -1 and 1.
+
+    The prior is the stationary law, in proportion to exp(-2 V(x) / noise^2), at which p_t arrives
+    whatever the data are: by T in `rate` units of the time of dx = -V'(x) dt + noise dw.
+    """
+
+    t_min: ClassVar[Number] = 1e-4
+
+    rate: Number = option(16.0, 'how much time passes from t = 0 to T', Range(0, without_low=True))
+    noise: Number = option(1.0, 'noise of a unit of time', Range(0.3, 10))
+
+    def drift(self, x, t):
+        return self.rate * (x - x**3)
+
+    def diffusion(self, t):
+        return jnp.full_like(t, self.noise) * jnp.sqrt(self.rate)
+
+    def length(self, t):
+        variance = self._stationary.variance
+        return jnp.sqrt(-variance * jnp.expm1(-(self.diffusion(t) ** 2) * t / variance))
+
+    def prior_of(self, noise):
+        table = self._stationary
+        return jnp.sign(noise) * jnp.interp(jnp.abs(noise), table.normal, table.x)
+
+    def prior_log_prob(self, x):
+        each = self._log_density(x) - self._stationary.log_normaliser
+        return each.reshape(len(x), -1).sum(axis=1)
+
+    def _log_density(self, x):
+        return -2 * (x**4 / 4 - x**2 / 2) / self.noise**2
+
+    @property
+    def _stationary(self) -> '_Stationary':
+        """By quadrature, as far out as float32 has a density."""
+        # There V is 40 noise^2 above its least value.
+        end = jnp.sqrt(1 + 13 * jnp.asarray(self.noise, jnp.float32))
+        x = jnp.linspace(0, end, 4097)
+        density = jnp.exp(self._log_density(x))
+        pieces = 0.5 * (density[1:] + density[:-1]) * (x[1] - x[0])
+        # Summed from the far end, where the pieces are small.
+        beyond = jnp.concatenate([jnp.cumsum(pieces[::-1])[::-1], jnp.zeros(1)])
+        total, tail = 2 * pieces.sum(), 0.5 * beyond / beyond[0]
+        variance = jnp.sum(0.5 * (density[1:] * x[1:] ** 2 + density[:-1] * x[:-1] ** 2)) / jnp.sum(
+            0.5 * (density[1:] + density[:-1])
+        )
+        normal = -jax.scipy.special.ndtri(jnp.maximum(tail, jnp.finfo(tail.dtype).tiny))
+        return _Stationary(x, normal, jnp.log(total), variance)
+
+
+class _Stationary(NamedTuple):
+    """The upper half of a symmetric law: points, the normal number of the same rank for each, the
+    logarithm of what its density is to be divided by, and its variance."""
+
+    x: Array
+    normal: Array
+    log_normaliser: Scalar
+    variance: Scalar
+
+
 def _variance_preserving_transition(log_alpha_ts: Time) -> tuple[Time, Time]:
     return jnp.exp(log_alpha_ts), jnp.sqrt(-jnp.expm1(2 * log_alpha_ts))
 
@@ -559,6 +692,7 @@ SDES = {
     'ddpm': DDPM,
     'smld': SMLD,
 }
+WITHOUT_KERNEL = {'double_well': DoubleWell}
 
 
 def create(name: str, **numbers: Number) -> SDE:
@@ -567,7 +701,7 @@ def create(name: str, **numbers: Number) -> SDE:
     Raises ArgumentError for a name or a number that does not exist, and for numbers that make no
     SDE together.
     """
-    cls = choose(SDES, name, 'name')
+    cls = choose({**SDES, **WITHOUT_KERNEL}, name, 'name')
     known = [field.name for field in dataclasses.fields(cls)]
     for number in numbers:
         if number not in known:

@@ -40,6 +40,11 @@ SOME_STEPS = Range(1, 10**9)
 COUNT = Range(1, 10**6)
 FEW = Range(1, 1000)
 PAIR = Range(2, 2)
+# Networks for vectors.
+POINT_NETWORKS = {
+    'residual_mlp': models.SCORE_NETWORKS['residual_mlp'],
+    'energy_mlp': models.ENERGY_NETWORKS['energy_mlp'],
+}
 
 
 # Configs, for config files to begin with
@@ -58,6 +63,11 @@ def latent() -> ConfigDict:
 def classifier() -> ConfigDict:
     """The config of a noise-conditional classifier, with the VP SDE."""
     return fields.config(noise_classifier())
+
+
+def simulated() -> ConfigDict:
+    """The config of a score model of vectors, of an SDE that is simulated."""
+    return fields.config(simulated_score_model())
 
 
 # Networks: a config file takes one of them as config.model.
@@ -144,6 +154,25 @@ def latent_score_model(name: str | None = None) -> Fields:
         'training': {**run(), **evidence_training(), **pictures()},
         'sampling': sampling(),
         'eval': {**evaluation(), **evidence_evaluation(), **sample_evaluation()},
+    }
+
+
+def simulated_score_model(name: str | None = None) -> Fields:
+    """All fields of a score model of vectors, of an SDE that is simulated; raises InputError for
+    unknown names of networks.
+    """
+    return {
+        **general('simulated_score_model'),
+        'points': points(),
+        'sde': sde(sde_lib.WITHOUT_KERNEL),
+        'simulation': {
+            'steps': Field(200, 'of each state, from time 0 to its own', Range(1, 10**5))
+        },
+        'model': network(POINT_NETWORKS, name or 'residual_mlp'),
+        'optim': optim(),
+        'training': {**run(), **implicit_score_matching()},
+        'sampling': sampling_points(),
+        'eval': {**evaluation(), **simulated_evaluation()},
     }
 
 
@@ -244,11 +273,28 @@ def binarization() -> Fields:
     }
 
 
-def sde() -> Fields:
-    """The SDE and its fields."""
+def points() -> Fields:
+    """Vectors."""
     return {
-        'name': Field('vp', 'which SDE', sde_lib.SDES),
-        **fields.of_any(sde_lib.SDES, 'sde.name'),
+        'source': Field(
+            'trio',
+            'trio, of which the density is known, or npz:PATH, with points [num, dim], or '
+            'train_points and test_points',
+            free=True,
+        ),
+        'test_fraction': Field(
+            0.1,
+            'share of undivided points kept for tests, the last of them',
+            Range(0, 1, without_low=True, without_high=True),
+        ),
+    }
+
+
+def sde(known: Mapping[str, type] = sde_lib.SDES) -> Fields:
+    """The SDE, one of these, and its fields."""
+    return {
+        'name': Field(next(iter(known)), 'which SDE', known),
+        **fields.of_any(known, 'sde.name'),
     }
 
 
@@ -421,6 +467,25 @@ def score_matching() -> Fields:
             0.0, 'share of images without their label, which task.guidance needs', SHARE
         ),
         **pictures(),
+    }
+
+
+def implicit_score_matching() -> Fields:
+    """What training has of the objectives that take states as they are."""
+    section = score_matching()
+    objective = dataclasses.replace(
+        section['objective'], default='sliced_vr', allowed=losses.IMPLICIT
+    )
+    having = {
+        name: tuple(n for n in objectives_with(name) if n in losses.IMPLICIT)
+        for name in ('projection', 'num_projections', 'fd_step')
+    }
+    return {
+        'objective': objective,
+        **{
+            name: dataclasses.replace(section[name], of={'training.objective': names})
+            for name, names in having.items()
+        },
     }
 
 
@@ -680,6 +745,28 @@ def sampling() -> Fields:
     return fields.changeable(section)
 
 
+# Those that ask for no perturbation kernel.
+WITHOUT_KERNEL = ('pc', 'ode', 'adaptive_sde')
+
+
+def sampling_points() -> Fields:
+    """From the prior to vectors, for eval.samplers."""
+    declared = sampling()
+    names = 'eta', 'steps', 'sde_rtol', 'sde_atol', 'rtol', 'atol'
+    of = {'eta': ('pc', 'adaptive_sde'), 'steps': ('pc',)} | {
+        name: ('adaptive_sde',) if name.startswith('sde') else ('ode',) for name in names[2:]
+    }
+    return fields.changeable(
+        {
+            'num_samples': Field(2000, 'states that are drawn, and simulated', COUNT),
+            **{
+                name: dataclasses.replace(declared[name], of={'eval.samplers': of[name]})
+                for name in names
+            },
+        }
+    )
+
+
 # Tasks
 
 # Those of applications/conditional, which stands above configs.
@@ -871,6 +958,27 @@ def evidence_evaluation() -> Fields:
     return fields.changeable(section)
 
 
+def simulated_evaluation() -> Fields:
+    """What --mode=eval measures of score models of vectors."""
+    section = {
+        'likelihood': Field(True, 'log-densities of simulated states at t_min, by the ODE'),
+        **fields.of_choices(
+            {'eval.likelihood': (True,)},
+            {
+                'solver': Field('dopri5', 'solver of the probability flow', ode.SOLVERS),
+                'rtol': Field(1e-4, 'its relative tolerance', POSITIVE),
+                'atol': Field(1e-4, 'its absolute tolerance', POSITIVE),
+            },
+        ),
+        'samplers': Field(
+            ('pc', 'ode'),
+            'samplers whose states are compared with simulated ones: pc is Euler-Maruyama',
+            OneOf(WITHOUT_KERNEL),
+        ),
+    }
+    return fields.changeable(section)
+
+
 def sample_evaluation() -> Fields:
     """What --mode=eval measures of samples."""
     comparison = {
@@ -941,6 +1049,7 @@ EXPERIMENTS: dict[str, Callable[[str | None], Fields]] = {
     'score_model': score_model,
     'classifier': noise_classifier,
     'latent_score_model': latent_score_model,
+    'simulated_score_model': simulated_score_model,
 }
 
 

@@ -89,7 +89,7 @@ def _sdes() -> str:
         '## SDEs\n\nThe section `sde`, by `sde.name`. In a config these fields are None, which '
         'stands\nfor the defaults here. They may not change.\n'
     ]
-    for name, chosen in sde_lib.SDES.items():
+    for name, chosen in {**sde_lib.SDES, **sde_lib.WITHOUT_KERNEL}.items():
         says = ' '.join(inspect.getdoc(chosen).split('\n\n')[0].split())
         own = fields.of_options(dataclasses.fields(chosen))
         table = _short_table('sde', own) if own else 'It has no fields.\n'

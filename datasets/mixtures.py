@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from parameterization import Process, ScoreFn
 from sde_lib import SDE, expand
-from shapes import Time
+from shapes import Scalar, Time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,15 @@ class Mixture:
         self, x: Float[Array, 'batch dim'], sde: SDE, t: Float[Array, '']
     ) -> Float[Array, 'batch']:
         """log p_t(x), in nats."""
-        alpha, variance = sde.alpha(t), self._variance(sde, t)
+        return self._log_prob(x, sde.alpha(t), self._variance(sde, t))
+
+    def blurred_log_prob(
+        self, x: Float[Array, 'batch dim'], noise_std: float
+    ) -> Float[Array, 'batch']:
+        """The log-density of draws with noise of this standard deviation, in nats."""
+        return self._log_prob(x, jnp.float32(1), jnp.float32(self.std**2 + noise_std**2))
+
+    def _log_prob(self, x: Array, alpha: Scalar, variance: Scalar) -> Float[Array, 'batch']:
         squares = jnp.sum((x[:, None] - alpha * self.means) ** 2, axis=-1)
         log_parts = -0.5 * squares / variance - 0.5 * x.shape[1] * jnp.log(2 * math.pi * variance)
         return jax.scipy.special.logsumexp(log_parts, axis=1) - math.log(len(self.means))

@@ -10,6 +10,7 @@ from experiments.classification import Classification
 from experiments.experiment import Experiment
 from experiments.latent import LatentScoreModel
 from experiments.score_matching import ScoreMatching
+from experiments.simulated import SimulatedScoreModel
 
 
 def create(config: ConfigDict, mesh: Mesh | None = None) -> Experiment:
@@ -24,4 +25,5 @@ EXPERIMENTS: dict[str, Callable[[ConfigDict, Mesh | None], Experiment]] = {
     'score_model': ScoreMatching,
     'classifier': Classification,
     'latent_score_model': LatentScoreModel,
+    'simulated_score_model': SimulatedScoreModel,
 }

@@ -96,7 +96,8 @@ def create_sde(fields: ConfigDict) -> SDE:
     whose place the command line has put it (validation.py).
     """
     with fields_of('sde'):
-        own = dataclasses.fields(choose(sde_lib.SDES, fields.name, 'name'))
+        known = {**sde_lib.SDES, **sde_lib.WITHOUT_KERNEL}
+        own = dataclasses.fields(choose(known, fields.name, 'name'))
         names = ['name', *(field.name for field in own)]
         return sde_lib.create(**plain_fields(fields, only=names))
 

@@ -2,7 +2,7 @@
 
 import io
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,26 @@ def over_checkpoints(steps: Sequence[int], values: Sequence[float], label: str) 
     return axes.figure
 
 
+def densities(rows: Mapping[str, Float[np.ndarray, 'times num dim']], titles: Sequence[str]) -> Any:
+    """How vectors are distributed at some times, one a column, and what they are, one a row: by
+    their first two numbers, or by the only one.
+    """
+    panels = _panels(len(rows), len(titles))
+    all_of_them = np.concatenate([x.reshape(-1, x.shape[-1]) for x in rows.values()])
+    end = np.quantile(np.abs(all_of_them), 0.998)
+    bins = np.linspace(-end, end, 61)
+    for axes_of_row, (name, states) in zip(panels, rows.items(), strict=True):
+        for axes, title, x in zip(axes_of_row, titles, states, strict=True):
+            if x.shape[1] == 1:
+                axes.hist(x[:, 0], bins=bins, density=True, color=ACCENT)
+            else:
+                axes.hist2d(x[:, 0], x[:, 1], bins=bins, cmap='Blues')
+                axes.set(aspect='equal', yticks=[])
+            axes.set(title=title if axes_of_row is panels[0] else '')
+        axes_of_row[0].set(ylabel=name)
+    return panels[0][0].figure
+
+
 def save(figure: Any, path: pathlib.Path) -> None:
     """As a PNG."""
     with files.replacing(path) as draft:
@@ -80,9 +100,18 @@ def svg(figure: Any) -> str:
 
 def _axes(size: tuple[float, float] = (6.4, 3.2)) -> Any:
     """A figure with one set of axes."""
+    return _figure(size).subplots()
+
+
+def _panels(rows: int, columns: int) -> Any:
+    """A figure with rows of small square sets of axes."""
+    return _figure((1.6 * columns, 1.7 * rows)).subplots(rows, columns, squeeze=False)
+
+
+def _figure(size: tuple[float, float]) -> Any:
     # Imported late: it takes a second, which every start of the program would wait for.
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.rcParams.update(STYLE)
-    return Figure(figsize=size, layout='constrained').subplots()
+    return Figure(figsize=size, layout='constrained')

@@ -65,7 +65,7 @@ def of_diffrax(solution: diffrax.Solution) -> Ending:
 
 
 def in_time(ending: Ending, sde: SDE, t_start: Number, t_end: Number) -> Ending:
-    """An ending with the time in the place of the log signal-to-noise ratio."""
+    """An ending with the time in the place of the clock of the SDE."""
     ends = jnp.array([t_start, t_end])
-    t_last = jnp.clip(sde.time_at_log_snr(ending.t_last), ends.min(), ends.max())
+    t_last = jnp.clip(sde.time_at_clock(ending.t_last), ends.min(), ends.max())
     return ending._replace(t_last=jnp.where(ending.is_done, ends[1], t_last))

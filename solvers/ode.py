@@ -4,8 +4,9 @@ Every image has its own error estimate and step size: its solution does not depe
 neighbours. The batch is done when its slowest member is. `per_image=False` is the published rule:
 one error norm and one step size for the whole batch.
 
-The solver's variable is the log signal-to-noise ratio lambda, with dt/dlambda = -sigma^2 / g^2:
-most of a log-likelihood is gained at times below 1e-3, over which steps in t jump unnoticed.
+The solver's variable is the clock of the SDE: of a linear one the log signal-to-noise ratio lambda,
+with dt/dlambda = -sigma^2 / g^2. Most of a log-likelihood is gained at times below 1e-3, over which
+steps in t jump unnoticed.
 
 Implicit solvers find each stage by a fixed number of simplified Newton iterations, so that their
 evaluations can be counted and no image waits for another's root. They hold a dense Jacobian of
@@ -155,27 +156,27 @@ class ODESolver:
         if not on_grid:
             self.check_adaptive()
         ends = jnp.array([t0, t1])
-        convert = functools.partial(_in_log_snr, sde=sde, ends=ends, batched=not self.per_image)
+        convert = functools.partial(_in_clock, sde=sde, ends=ends, batched=not self.per_image)
         field, method = convert(velocity), SOLVERS[self.solver]
         if light is not None and method.telling:
             method = method._replace(solver=method.telling)
             field = quadratures.branching(field, convert(light))
 
         def solve_with(norm, y, args):
-            log_snrs = sde.log_snr(ends if times is None else times)
-            first_step, controller = _steps(log_snrs, on_grid, self.rtol, self.atol, norm)
+            clocks = sde.clock(ends if times is None else times)
+            first_step, controller = _steps(clocks, on_grid, self.rtol, self.atol, norm)
             solution = diffrax.diffeqsolve(
                 diffrax.ODETerm(field),
                 _create(method, self.rtol, self.atol, on_grid),
-                log_snrs[0],
-                log_snrs[-1],
+                clocks[0],
+                clocks[-1],
                 first_step,
                 y,
                 args,
-                saveat=_save_at(sde, save, log_snrs),
+                saveat=_save_at(sde, save, clocks),
                 stepsize_controller=controller,
                 adjoint=diffrax.ForwardMode(),
-                max_steps=max(MAX_STEPS, len(log_snrs)),
+                max_steps=max(MAX_STEPS, len(clocks)),
                 throw=False,
             )
             # The last state is that of the end, after those that are asked for.
@@ -192,15 +193,15 @@ class ODESolver:
         return Solved(ys if save is None else _swap_leading(ys), nfe, ending)
 
 
-def _in_log_snr(velocity: Callable, sde: SDE, ends: Float[Array, '2'], batched: bool) -> Callable:
-    """dy/dlambda of a velocity dy/dt, at times between these two; of one member, or of a batch."""
+def _in_clock(velocity: Callable, sde: SDE, ends: Float[Array, '2'], batched: bool) -> Callable:
+    """dy/dclock of a velocity dy/dt, at times between these two; of one member, or of a batch."""
 
-    def velocity_in_log_snr(log_snr, y, args):
-        t = jnp.clip(sde.time_at_log_snr(log_snr), ends.min(), ends.max())
-        rate = -((sde.sigma(t) / sde.diffusion(t)) ** 2)
+    def velocity_in_clock(clock, y, args):
+        t = jnp.clip(sde.time_at_clock(clock), ends.min(), ends.max())
+        rate = sde.time_per_clock(t)
         return jax.tree.map(lambda v: rate * v, velocity(t, y, args))
 
-    return jax.vmap(velocity_in_log_snr, (None, 0, 0)) if batched else velocity_in_log_snr
+    return jax.vmap(velocity_in_clock, (None, 0, 0)) if batched else velocity_in_clock
 
 
 def _largest_rms(y: Any) -> Float[Array, '']:
@@ -217,11 +218,11 @@ def _create(method: Method, rtol: float, atol: float, on_grid: bool) -> diffrax.
     return method.solver(root_finder=root_finder)
 
 
-def _steps(log_snrs: Grid, on_grid: bool, rtol: float, atol: float, norm: Callable) -> tuple:
+def _steps(clocks: Grid, on_grid: bool, rtol: float, atol: float, norm: Callable) -> tuple:
     """The first step, and the controller of the others."""
     if on_grid:
-        return None, diffrax.StepTo(log_snrs)
-    first_step = FIRST_STEP * jnp.sign(log_snrs[-1] - log_snrs[0])
+        return None, diffrax.StepTo(clocks)
+    first_step = FIRST_STEP * jnp.sign(clocks[-1] - clocks[0])
     return first_step, _Controller(rtol=rtol, atol=atol, norm=norm, safety=SAFETY)
 
 
@@ -229,11 +230,11 @@ class _Controller(endings.Halting, diffrax.PIDController):
     """Step sizes as the error asks for."""
 
 
-def _save_at(sde: SDE, save: Float[Array, 'saved'] | None, log_snrs: Grid) -> diffrax.SaveAt:
+def _save_at(sde: SDE, save: Float[Array, 'saved'] | None, clocks: Grid) -> diffrax.SaveAt:
     if save is None:
         return diffrax.SaveAt(t1=True)
-    low, high = jnp.minimum(log_snrs[0], log_snrs[-1]), jnp.maximum(log_snrs[0], log_snrs[-1])
-    return diffrax.SaveAt(ts=jnp.clip(sde.log_snr(save), low, high), t1=True)
+    low, high = jnp.minimum(clocks[0], clocks[-1]), jnp.maximum(clocks[0], clocks[-1])
+    return diffrax.SaveAt(ts=jnp.clip(sde.clock(save), low, high), t1=True)
 
 
 def _swap_leading(tree: Any) -> Any:

@@ -101,7 +101,7 @@ class Sampler:
         if x_init is None and t_start is not None:
             raise ArgumentError('x_init', 'None, and t_start is given; states at that time needed')
         sde, draw = process.sde, noise_source(image_keys, shape, self.temperature)
-        x = sde.prior_std * draw(0) if x_init is None else x_init
+        x = sde.prior_of(draw(0)) if x_init is None else x_init
         start = sde.T if t_start is None else t_start
         t_min = self.grid.last_time(sde, self.may_end_at_data) if self.t_min is None else self.t_min
         times = self.grid.times(sde, t_min, start)

@@ -98,6 +98,7 @@ FREE_OF_FIXED_SECTIONS = {
     'data.source',
     'data.data_dir',
     'data.max_pixels',
+    'points.source',
     'training.num_steps',
     'training.log_every',
     'training.eval_every',

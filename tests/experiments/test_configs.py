@@ -40,7 +40,8 @@ ALL = sorted(
     for path in (ROOT / 'configs').glob('*/**/*.py')
     if path.stem not in ('__init__', 'base')
 )
-EXPERIMENTS = [name for name in ALL if name not in (*CLASSIFIERS, *LATENT)]
+SIMULATED = ['simulated/double_well']
+EXPERIMENTS = [name for name in ALL if name not in (*CLASSIFIERS, *LATENT, *SIMULATED)]
 PUBLISHED = [
     *[f'subvp/cifar10_{network}_continuous' for network in ('ddpm', 'ddpmpp', 'ddpmpp_deep')],
     *[f'subvp/cifar10_{network}_continuous' for network in ('ncsnpp', 'ncsnpp_deep')],
@@ -77,6 +78,7 @@ NEW = [
     *('edm/imagenet64_adm', 'edm/imagenet64_ddpmpp'),
     *[f'{sde}/mnist_ddpmpp' for sde in ('subvp', 've', 'vp')],
     'vp/mnist_classes_ddpmpp',
+    'vp/mnist_energy',
     'vp/patches_ddpmpp',
 ]
 
@@ -107,13 +109,15 @@ def test_no_two_experiments_name_the_same_workdir():
 
 
 def test_the_docs_say_how_to_get_the_data_of_every_experiment():
-    """Of MNIST a package has 5,000 digits; the patches are cut by a command of their config."""
+    """Of MNIST a package has 5,000 digits; the patches are cut by a command of their config, and
+    vectors are drawn."""
     published = (ROOT / 'docs' / 'data.md').read_text().partition('## Sources')[0]
     patterns = re.findall(r'`(configs/\S+\.py)`', published)
     told = {path for pattern in patterns for path in ROOT.glob(pattern)}
     untold = {name for name in ALL if ROOT / 'configs' / f'{name}.py' not in told}
     without = 'mnist', 'patches', 'small'
-    assert untold == {name for name in ALL if any(part in name for part in without)}
+    of_images = {name for name in ALL if any(part in name for part in without)}
+    assert untold == of_images | {*SIMULATED}
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)

@@ -11,11 +11,12 @@ from experiments import validation
 from tests import tiny_config
 from tests.experiments import test_configs
 
-# A kind of experiment and a network for every field that there is.
+# A kind of experiment and a network for every field that there is, the first of those that have it:
+# of a name that is nonsense the default network's other fields are the ones that are looked for.
 FIELDS = {
     name: (kind, network)
-    for kind, create in base.EXPERIMENTS.items()
-    for network in create(None)['model']['name'].allowed
+    for kind, create in reversed(base.EXPERIMENTS.items())
+    for network in reversed(create(None)['model']['name'].allowed)
     for name in fields.flat(create(network))
 }
 

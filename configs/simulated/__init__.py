@@ -1,0 +1,1 @@
+"""SDEs without a Gaussian kernel; see configs/base.py for all fields, and docs/energies.md."""
