@@ -25,6 +25,7 @@ from models.ddpm import DDPM
 from models.ncsn import NCSN
 from models.ncsnpp import NCSNpp
 from models.ncsnv2 import NCSNv2For64, NCSNv2For128, NCSNv2For256
+from models.normalised_mlp import NormalisedMLP
 from models.residual_mlp import ResidualMLP
 from models.wideresnet import WideResnet
 
@@ -60,5 +61,8 @@ SCORE_NETWORKS: dict[str, type[nn.Module]] = {
     'residual_mlp': ResidualMLP,
 }
 # ... and of these, logits of classes.
-CLASSIFIERS: dict[str, type[nn.Module]] = {'wideresnet': WideResnet}
+CLASSIFIERS: dict[str, type[nn.Module]] = {
+    'wideresnet': WideResnet,
+    'normalised_mlp': NormalisedMLP,
+}
 MODELS: dict[str, type[nn.Module]] = {**SCORE_NETWORKS, **CLASSIFIERS}
