@@ -74,7 +74,7 @@ def create(config: ConfigDict) -> Classifier:
     """Raises InputError for names that do not exist and for fields that do not go together."""
     sde, data = create_sde(config.sde), image_format(config.data)
     for field in ('channel_mean', 'channel_std'):
-        values, channels = config.model[field], config.data.channels
+        values, channels = config.model.get(field, ()), config.data.channels
         if len(values) not in (0, channels):
             raise InputError(f'model.{field}: {values}, and images have {channels} channels')
     t_min = config.training.t_min

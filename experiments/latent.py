@@ -60,7 +60,7 @@ class LatentScoreModel(ImageExperiment):
 
         def mean_loss(params, key, batch):
             whole = sharding.whole(self._mesh, params)
-            return self._bound(whole, key, batch, True, weight).mean()
+            return self._mean(self._bound(whole, key, batch, True, weight))
 
         return self._update.step(mean_loss, state, batch)
 

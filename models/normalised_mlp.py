@@ -69,14 +69,14 @@ class NormalisedMLP(nn.Module):
     def __call__(
         self, x: Image, sigmas: Float[Array, 'batch'] | None = None, train: bool = False
     ) -> Logits:
-        layer = recomputing(NormalisedLayer, self.remat)
-        h = x.reshape(len(x), -1).astype(DTYPES[self.dtype])
+        layer, dtype = recomputing(NormalisedLayer, self.remat), DTYPES[self.dtype]
+        h = x.reshape(len(x), -1).astype(dtype)
         for _ in range(self.num_layers):
-            h = layer(self.width, DTYPES[self.dtype])(h)
-        h = h.astype(jnp.float32)
+            h = layer(self.width, dtype)(h)
         # For those who compare images by it; without mutable=['features'] it goes nowhere.
-        self.sow('features', 'pooled', h)
-        return h @ (self.head_scale * class_vectors(self.width, self.num_classes))
+        self.sow('features', 'pooled', h.astype(jnp.float32))
+        vectors = self.head_scale * class_vectors(self.width, self.num_classes)
+        return (h @ vectors.astype(dtype)).astype(jnp.float32)
 
 
 class NormalisedLayer(nn.Module):

@@ -41,6 +41,27 @@ def test_cosine_decay_ends_at_zero():
     np.testing.assert_allclose(found[10:], 0.0, atol=1e-6)
 
 
+def test_drops_multiply_the_rate():
+    schedule = training.rates(1.0, 2, 0, drop_at=(4, 6), drop=0.1)
+    found = [float(schedule(count)) for count in range(8)]
+    np.testing.assert_allclose(found, [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
+
+
+@pytest.mark.parametrize('substeps', [1, 4])
+def test_substeps_of_sgd_have_the_rates_of_the_step_whose_place_they_take(substeps):
+    """Weight decay is part of the gradient."""
+    schedule = {'lr': 0.5, 'warmup': 2, 'decay_steps': 6, 'drop_at': (4,), 'drop': 0.1}
+    optimizer = training.create_sgd(**schedule, weight_decay=0.1, grad_clip=0.0, substeps=substeps)
+    params, gradient = jnp.float32(2), jnp.float32(3)
+    state, moved = optimizer.init(params), []
+    for _ in range(6 * substeps):
+        update, state = optimizer.update(gradient, state, params, grad_norm=1.0)
+        moved.append(float(update))
+    rates = [float(training.rates(**schedule)(count)) for count in range(6)]
+    expected = np.repeat(rates, substeps) / substeps * -(3 + 0.1 * 2)
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+
+
 def test_gradients_are_clipped_by_their_global_norm():
     optimizer = training.create_optimizer(1.0, 0, 0, **{**FIELDS, 'eps': 1e3})
     params = {'a': jnp.zeros(3), 'b': jnp.zeros(4)}

@@ -24,7 +24,7 @@ PARAMS = {'a': jnp.array([0.5, -1.0, 0.2]), 'b': jnp.float32(0.7)}
 
 
 def test_an_increment_is_a_step_of_the_noisy_gradient():
-    """The same normal numbers, by two programs."""
+    """Of one draw of normal numbers, by two programs."""
     z = jax.random.normal(jax.random.key(1), (6,))
     path = diffrax.UnsafeBrownianPath((6,), jax.random.key(2))
     # Steps go down the gradient, noise and all: a Brownian motion is as probable as its negative.
