@@ -26,12 +26,15 @@ from training import Params
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A network for images of one format, and the SDE whose noise it knows from time `t_min` on."""
+    """A network for images of one format, and the SDE whose noise it knows from time `t_min` on;
+    `knows_noise`: it was trained with any.
+    """
 
     sde: SDE
     network: nn.Module
     format: ImageFormat
     t_min: float
+    knows_noise: bool = True
 
     @property
     def image_shape(self) -> ImageShape:
@@ -84,4 +87,5 @@ def create(config: ConfigDict) -> Classifier:
         network=create_network(plain_fields(config.model), data.shape),
         format=data,
         t_min=sde.t_min if t_min is None else t_min,
+        knows_noise=config.training.noise,
     )
