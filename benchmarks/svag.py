@@ -1,6 +1,6 @@
 """Whether SGD is what its stochastic differential equation says: SVAG, noisy gradients, the SDE.
 
-    python -m benchmarks.svag [quadratic] [digits] [scaling] > tables.md
+    python -m benchmarks.svag [quadratic] [digits] [scaling] [--keep DIRECTORY] > tables.md
 
 Three tables, in under ten minutes on two cores that have nothing else to do, most of it `digits`:
 
@@ -9,10 +9,12 @@ digits      a scale-invariant classifier of 1,024 digits of 8x8 pixels, by each 
 scaling     SGD on the same, with the rate in proportion to the batch
 
 Numbers are means over the second half of each run, and over seeds, with standard errors over seeds.
+What is in the directory is not computed again: each row is kept there, with its seconds.
 """
 
 import argparse
 import functools
+import pathlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -174,6 +176,28 @@ def initial(key: Array) -> Params:
     return NETWORK.init(key, digits()[0][0][:1])['params']
 
 
+class Kept(NamedTuple):
+    """The records of a row, [seeds], and the seconds of all cores that they took."""
+
+    record: Record
+    seconds: float
+
+
+def kept(keep: pathlib.Path | None, name: str, of_key: Callable, num: int) -> Kept:
+    """What `over_seeds` finds, or found before."""
+    path = keep and keep / f'{name.replace(", ", "_").replace(" ", "")}_{num}.npz'
+    if path and path.exists():
+        R, G, N, loss_, accuracy, seconds = np.load(path)['found']
+        return Kept(Record(Statistics(R, G, N), loss_, accuracy), seconds[0])
+    before = time.process_time()
+    found = over_seeds(of_key, num)
+    seconds = time.process_time() - before
+    if path:
+        rows = *found.statistics, found.loss, found.accuracy, np.full(num, seconds)
+        np.savez(path, found=np.stack(rows))
+    return Kept(found, seconds)
+
+
 def over_seeds(of_key: Callable, num: int) -> Record:
     """The means of the second half of the records, [seeds]; devices share the seeds."""
     mesh = Mesh(np.array(jax.devices()), ('seeds',))
@@ -198,7 +222,7 @@ class Row(NamedTuple):
     substeps: float
 
 
-def compare_processes(num_seeds: int) -> None:
+def compare_processes(num_seeds: int, keep: pathlib.Path | None) -> None:
     """Prints the second table, and what follows from it."""
     every = STEPS // RECORDS
 
@@ -219,9 +243,7 @@ def compare_processes(num_seeds: int) -> None:
     print('| --- ' * 9 + '|')
     found = {}
     for name, of_key, substeps in rows:
-        before = time.process_time()
-        found[name] = over_seeds(of_key, num_seeds)
-        seconds = time.process_time() - before
+        found[name], seconds = kept(keep, name, of_key, num_seeds)
         print(f'| {name} | {cells(found[name], RATE, substeps)} | {seconds:.0f} |', flush=True)
     print()
     conclusions(found)
@@ -274,7 +296,7 @@ def conclusions(found: dict[str, Record]) -> None:
 # The linear scaling rule
 
 
-def scale(num_seeds: int) -> None:
+def scale(num_seeds: int, keep: pathlib.Path | None) -> None:
     """Prints the third table, and the pairs of batches that are close against their bound."""
     print('| B | eta | steps | N / G | R | training loss | test accuracy | ratio | largest k |')
     print('| --- ' * 9 + '|')
@@ -283,7 +305,7 @@ def scale(num_seeds: int) -> None:
         rate = SCALED_RATE * size / 16
         steps = round(DURATION / rate)
         of_key = by_chain(SGD(size), rate, SCALED_RECORDS, steps // SCALED_RECORDS)
-        found[size] = over_seeds(of_key, num_seeds)
+        found[size], _ = kept(keep, f'B={size}', of_key, num_seeds)
         R, loss_, accuracy, of_gradients, _, _, balance = cells(found[size], rate, 1).split(' | ')
         _, G, N = (mean.mean() for mean in found[size].statistics)
         most = equilibrium.largest_scaling(G, N, CLOSE)
@@ -301,8 +323,10 @@ def check_bounds(found: dict[int, Record]) -> None:
     most = CLOSE * lengths[BATCH_SIZES[0]]
     without = [b for b, s in means.items() if not equilibrium.may_be_sde(s.G, s.N, CLOSE)]
     broken = [size for size, length in lengths.items() if length > most]
-    print(f'N / G first below {equilibrium.least_noise(CLOSE):.0f}: B = {without[0]}')
-    print(f'R first above sqrt(2) of that at B = {BATCH_SIZES[0]}: B = {broken[0]}')
+    print(
+        f'N / G first below {equilibrium.least_noise(CLOSE):.0f}: B = {min(without, default=None)}'
+    )
+    print(f'R first above sqrt(2) of that at B = {BATCH_SIZES[0]}: B = {min(broken, default=None)}')
     pairs, violated = [], []
     for small, a in means.items():
         for large in (size for size in means if size > small):
@@ -347,7 +371,7 @@ def independent_ratio(above: np.ndarray, below: np.ndarray) -> tuple[float, floa
 
 
 TABLES = {
-    'quadratic': lambda seeds: quadratic(),
+    'quadratic': lambda *_: quadratic(),
     'digits': compare_processes,
     'scaling': scale,
 }
@@ -359,11 +383,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('tables', nargs='*', choices=[*TABLES, []], default=list(TABLES))
     parser.add_argument('--seeds', type=int, default=SEEDS)
+    parser.add_argument('--keep', type=pathlib.Path)
     args = parser.parse_args()
+    if args.keep:
+        args.keep.mkdir(parents=True, exist_ok=True)
     print(f'{machine.name()}, {args.seeds} seeds')
     for name in args.tables:
         print(f'\n## {name}\n', flush=True)
-        TABLES[name](args.seeds)
+        TABLES[name](args.seeds, args.keep)
 
 
 if __name__ == '__main__':

@@ -81,7 +81,7 @@ class NoisyGradient:
 
     def batch(self, key: OneKey, num_examples: int) -> Drawn:
         """All examples."""
-        z = weights.standard_normal(key, num_examples)
+        z = jax.random.normal(key, (num_examples,))
         return Drawn(None, weights.noisy(z, self.batch_size, self.substeps))
 
 

@@ -22,10 +22,9 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
 
 from choices import ArgumentError
-from shapes import OneKey, PerImage, Scalar
+from shapes import PerImage, Scalar
 
 
 class Pair(NamedTuple):
@@ -98,8 +97,3 @@ def svag_of_gradients(substeps: int) -> optax.GradientTransformationExtraArgs:
         return (updates if substeps == 1 else jax.tree.map(combined, updates, second)), state
 
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, update)
-
-
-def standard_normal(key: OneKey, num: int) -> Float[Array, 'num']:
-    """The z of `noisy`."""
-    return jax.random.normal(key, (num,))
