@@ -234,7 +234,8 @@ def dispatches(
 ) -> Iterator[dict[str, jax.Array]]:
     """Batches from step `start` on, on the devices, stacked by training.steps_per_dispatch."""
     fields = config.training
-    stream = batching.batches(data, fields.batch_size, config.seed, start, *processes.place())
+    place, replacement = processes.place(), fields.replacement
+    stream = batching.batches(data, fields.batch_size, config.seed, start, *place, replacement)
     while True:
         group = [next(stream) for _ in range(fields.steps_per_dispatch)]
         stacked = {name: np.stack([batch[name] for batch in group]) for name in group[0]}

@@ -7,7 +7,8 @@ A step whose loss or gradient is not finite counts, and changes nothing else.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,6 @@ import optax
 from jax import lax
 from jaxtyping import Array, Int
 
-from choices import choose
 from shapes import OneKey, Scalar
 
 Params = Any
@@ -119,7 +119,7 @@ def _skip(state: TrainState, grads: Params, grad_norm: Scalar) -> TrainState:
     return state._replace(step=state.step + 1, skipped=state.skipped + 1)
 
 
-def create_optimizer(
+def create_adam(
     lr: float,
     warmup: int,
     decay_steps: int,
@@ -128,14 +128,61 @@ def create_optimizer(
     eps: float,
     weight_decay: float,
     grad_clip: float,
-    optimizer: str = 'adam',
+    drop_at: Sequence[int] = (),
+    drop: float = 0.1,
+    rule: Callable[..., optax.GradientTransformation] = optax.adamw,
 ) -> optax.GradientTransformation:
-    """One of OPTIMIZERS behind global-norm clipping, with linear warm-up and, if asked for, cosine
-    decay.
+    """Adam, or another rule of its arguments, behind global-norm clipping, with the rates of
+    `rates`.
 
-    `warmup` and `decay_steps` count updates; `decay_steps = 0` keeps the rate after the warm-up,
-    otherwise it falls to 0 by that update. `grad_clip <= 0` does not clip; `weight_decay` is
-    decoupled from the gradient. An update that clips needs the argument `grad_norm`.
+    `grad_clip <= 0` does not clip; `weight_decay` is decoupled from the gradient. An update that
+    clips needs the argument `grad_norm`.
+    """
+    schedule = rates(lr, warmup, decay_steps, drop_at, drop)
+    chosen = rule(schedule, beta1, beta2, eps, weight_decay=weight_decay)
+    return optax.chain(_clip(grad_clip), chosen)
+
+
+def create_sgd(
+    lr: float,
+    warmup: int,
+    decay_steps: int,
+    weight_decay: float,
+    grad_clip: float,
+    drop_at: Sequence[int] = (),
+    drop: float = 0.1,
+    substeps: int = 1,
+) -> optax.GradientTransformation:
+    """Gradient descent without momentum, behind global-norm clipping, with the rates of `rates`.
+
+    x <- x - rate / l (g + weight_decay x) with l = `substeps`, updates that take the place of one:
+    the rates, and all that counts updates in them, are of l together. So it is the optimiser of
+    SVAG too (gradient_noise/weights.py). An update that clips needs the argument `grad_norm`.
+    """
+    schedule = rates(lr, warmup, decay_steps, drop_at, drop)
+
+    def of_substep(count):
+        return schedule(count // substeps) / substeps
+
+    decay = optax.add_decayed_weights(weight_decay)
+    return optax.chain(_clip(grad_clip), decay, optax.sgd(of_substep))
+
+
+# By what parameters follow gradients. Adamax has the largest gradient in the place of the root; svag
+# is sgd with weights in the loss.
+OPTIMIZERS = {
+    'adam': create_adam,
+    'adamax': functools.partial(create_adam, rule=optax.adamaxw),
+    'sgd': create_sgd,
+    'svag': create_sgd,
+}
+
+
+def rates(
+    lr: float, warmup: int, decay_steps: int, drop_at: Sequence[int] = (), drop: float = 0.1
+) -> optax.Schedule:
+    """Linear warm-up to `lr` over the first `warmup` updates, and, if asked for, cosine decay to 0
+    by update `decay_steps` (0: none), and a factor `drop` from each of the updates `drop_at` on.
     """
     schedule = optax.constant_schedule(lr)
     if decay_steps:
@@ -143,9 +190,13 @@ def create_optimizer(
     if warmup:
         ramp = optax.linear_schedule(lr / warmup, lr, max(warmup - 1, 1))
         schedule = optax.join_schedules([ramp, schedule], [warmup])
-    clip = clip_by_global_norm(grad_clip) if grad_clip > 0 else optax.identity()
-    chosen = choose(OPTIMIZERS, optimizer, 'optimizer')
-    return optax.chain(clip, chosen(schedule, beta1, beta2, eps, weight_decay=weight_decay))
+    if not drop_at:
+        return schedule
+    return lambda count: schedule(count) * drop ** jnp.sum(count >= jnp.array(drop_at))
+
+
+def _clip(grad_clip: float) -> optax.GradientTransformation:
+    return clip_by_global_norm(grad_clip) if grad_clip > 0 else optax.identity()
 
 
 def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArgs:

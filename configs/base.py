@@ -20,7 +20,7 @@ import parameterization
 import sampling as samplers
 import sde_lib
 import time_sampling
-import training
+import training as training_steps
 from choices import InputError, OneOf, Range, choose, fields_of
 from configs import fields
 from configs.fields import Field, Fields, Values
@@ -113,6 +113,11 @@ def wideresnet() -> ConfigDict:
     return fields.config(network(models.CLASSIFIERS, 'wideresnet'))
 
 
+def normalised_mlp() -> ConfigDict:
+    """A classifier whose function does not change with the length of its parameters."""
+    return fields.config(network(models.CLASSIFIERS, 'normalised_mlp'))
+
+
 # What is trained: fields by the name of the network, and by that of a default network for None.
 
 
@@ -135,7 +140,7 @@ def noise_classifier(name: str | None = None) -> Fields:
         **general('classifier'),
         **noisy_images(),
         'model': network(models.CLASSIFIERS, name or 'wideresnet'),
-        'training': {**run(), **times()},
+        'training': {**run(), **noise_of_images()},
         'eval': {**evaluation(), **classifier_evaluation()},
     }
 
@@ -392,6 +397,20 @@ def times() -> Fields:
     }
 
 
+def noise_of_images() -> Fields:
+    """The times whose noise a classifier learns, if any."""
+    of_noise = {'training.noise': (True,)}
+    return {
+        'noise': Field(
+            True, 'images have the noise of the SDE at times of their own; otherwise none'
+        ),
+        **{
+            name: field if field.of else dataclasses.replace(field, of=of_noise)
+            for name, field in times().items()
+        },
+    }
+
+
 def first_time() -> Fields:
     """Where the times of an objective begin."""
     return {'t_min': Field(None, "earliest time; None: the SDE's", NOT_NEGATIVE, type=float)}
@@ -400,7 +419,11 @@ def first_time() -> Fields:
 def run() -> Fields:
     """What every run of training has."""
     return {
-        'batch_size': Field(128, 'examples of an update', COUNT),
+        'batch_size': Field(128, 'examples of an update; of svag those of both halves', COUNT),
+        'replacement': Field(
+            False,
+            'every example of a batch is drawn from all; otherwise an epoch has each of them once',
+        ),
         'steps_per_dispatch': Field(
             5, 'updates in one compiled program; all periods are multiples of it', FEW
         ),
@@ -571,17 +594,33 @@ def evidence_training() -> Fields:
 
 
 def optim() -> Fields:
-    """Adam or Adamax, and the moving average of the parameters."""
-    return {
-        'optimizer': Field(
-            'adam', 'adamax has the largest gradient in the place of the root', training.OPTIMIZERS
-        ),
-        'lr': Field(2e-4, 'learning rate', POSITIVE),
-        'warmup': Field(5000, 'updates over which it rises from 0', STEPS),
-        'cosine_decay': Field(False, 'it falls to 0 at training.num_steps'),
+    """The optimiser, and the moving average of the parameters."""
+    adam = {
         'beta1': Field(0.9, 'decay of the mean of gradients', RATE),
         'beta2': Field(0.999, 'decay of the mean of their squares', RATE),
         'eps': Field(1e-8, 'added to the root of that', POSITIVE),
+    }
+    return {
+        'name': Field(
+            'adam',
+            'adam; adamax: the largest gradient in the place of the root; sgd: no momentum; svag: '
+            'sgd of the same noise, in smaller steps (docs/svag.md)',
+            training_steps.OPTIMIZERS,
+        ),
+        'lr': Field(2e-4, 'learning rate', POSITIVE),
+        'warmup': Field(5000, 'updates over which it rises from 0; of svag steps of sgd', STEPS),
+        'cosine_decay': Field(False, 'it falls to 0 at training.num_steps'),
+        'drop_at': Field(
+            (), 'updates at which it is multiplied by optim.drop; of svag steps of sgd', STEPS, int
+        ),
+        'drop': Field(0.1, 'see optim.drop_at', Range(0, 1, without_low=True)),
+        'substeps': Field(
+            16,
+            'l, updates in the place of one of sgd, each with the rate over l',
+            Range(1, 10**6),
+            of={'optim.name': ('svag',)},
+        ),
+        **fields.of_choices({'optim.name': ('adam', 'adamax')}, adam),
         'weight_decay': Field(0.0, 'weight of the squares of parameters', NOT_NEGATIVE),
         'grad_clip': Field(1.0, 'largest norm of the gradient; 0 or less: any'),
         'ema_rate': Field(0.9999, 'decay of the moving average of parameters', RATE),
@@ -1038,7 +1077,14 @@ def classifier_evaluation() -> Fields:
             'accuracy and cross-entropy are measured on clean images, and at these times over T',
             Range(0, 1, without_low=True),
             length=Range(0, 1000),
-        )
+            of={'training.noise': (True,)},
+        ),
+        'gradient_noise': Field(
+            0,
+            'batches of training data by which the noise of gradients is measured, for sgd and '
+            'svag; 0: it is not',
+            STEPS,
+        ),
     }
     return fields.changeable(section)
 

@@ -2,8 +2,9 @@
 
 `batches` streams the images of a split for training, `epoch` goes through them once for evaluation.
 Batch k of size B holds the positions k B, ..., (k + 1) B - 1 of an endless sequence: permutations
-of all images, one an epoch, end to end, where that of epoch e depends on (seed, e) alone. So a run
-can start again at any step and reads what it would have read.
+of all images, one an epoch, end to end, where that of epoch e depends on (seed, e) alone. With
+replacement it holds B images that are drawn from all, independently of all others, by (seed, k). So
+a run can start again at any step and reads what it would have read.
 """
 
 import math
@@ -24,12 +25,18 @@ READ_OPTIONS = grain.ReadOptions(num_threads=NUM_READERS, prefetch_buffer_size=N
 
 
 def stream(
-    examples: Examples, batch_size: int, seed: int, process_index: int = 0, process_count: int = 1
+    examples: Examples,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    replacement: bool = False,
 ) -> grain.MapDataset:
     """All training batches, without end: `stream(...)[k]` is batch k.
 
     Every epoch has each image once, in an order of its own; a batch may end one epoch and begin the
-    next. Each of several processes gets its slice of the rows; the slices, one after another, are
+    next. With `replacement` there are no epochs: every image of a batch is any, as probable as all
+    others. Each of several processes gets its slice of the rows; the slices, one after another, are
     the batch that a single process would get.
 
     Raises:
@@ -40,6 +47,8 @@ def stream(
         raise DataError(f'batch_size is {batch_size:,}, more than all {len(examples):,} examples')
 
     def batch(k):
+        if replacement:
+            return examples.gather(_drawn(k, batch_size, len(examples), seed)[rows])
         return examples.gather(_shuffled(k * batch_size + rows, len(examples), seed))
 
     return grain.MapDataset.range(sys.maxsize // batch_size).map(batch)
@@ -57,9 +66,10 @@ def batches(
     start_step: int = 0,
     process_index: int = 0,
     process_count: int = 1,
+    replacement: bool = False,
 ) -> Iterator[Batch]:
     """Iterates over a `stream` from `start_step` on, reading ahead in threads."""
-    dataset = stream(examples, batch_size, seed, process_index, process_count)
+    dataset = stream(examples, batch_size, seed, process_index, process_count, replacement)
     return iter(dataset[start_step:].to_iter_dataset(READ_OPTIONS))
 
 
@@ -92,6 +102,16 @@ def own_rows(batch_size: int, process_index: int, process_count: int) -> Int[np.
         )
     size = batch_size // process_count
     return np.arange(process_index * size, (process_index + 1) * size)
+
+
+def _drawn(k: int, batch_size: int, length: int, seed: int) -> Int[np.ndarray, 'b']:
+    """The images of batch k with replacement, on every machine and for good.
+
+    As of 64 bits all are used, no image is likelier than another by more than length / 2^64.
+    """
+    key = np.array([seed % 2**64, k], np.uint64)
+    bits = np.random.Philox(key=key).random_raw(batch_size)
+    return (bits % np.uint64(length)).astype(np.int64)
 
 
 def _shuffled(positions: Int[np.ndarray, 'b'], length: int, seed: int) -> Int[np.ndarray, 'b']:

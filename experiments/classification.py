@@ -1,4 +1,4 @@
-"""The experiment whose network is a classifier of noisy images, trained by cross-entropy."""
+"""The experiment whose network is a classifier of images, noisy or not, by cross-entropy."""
 
 import pathlib
 
@@ -14,7 +14,7 @@ from choices import fields_of
 from devices import sharding
 from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import HIGHER, LOWER, Quantity
-from experiments import classifier, run_files
+from experiments import classifier, gradient_measures, run_files
 from experiments.experiment import Batch, Program
 from experiments.image_experiment import ImageExperiment
 from guidance import classification
@@ -34,10 +34,14 @@ class Classification(ImageExperiment):
         self._objective = CrossEntropy(fields.time_sampler, self.model.t_min, fields.log_sigma)
 
     def loss(self, params: Params, key: OneKey, batch: Batch, train: bool) -> PerImage:
-        """Cross-entropy of the images of a batch at one noise level each; `train` flips."""
+        """Cross-entropy of the images of a batch, at one noise level each if they are noisy;
+        `train` flips.
+        """
         key_data, key_loss, _ = jax.random.split(key, 3)
         x0 = self.model.format.augment(key_data, batch['image'], train)
         log_probs = self.model.class_log_probs(params)
+        if not self._config.training.noise:
+            return -classification.log_prob(log_probs, batch['label'], x0, jnp.zeros(len(x0)))
         return self._objective(log_probs, self.model.sde, key_loss, x0, batch['label'])
 
     def drawing(self) -> None:
@@ -49,8 +53,16 @@ class Classification(ImageExperiment):
         return []
 
     def measures(self, workdir: pathlib.Path) -> list[Measure]:
-        """Accuracy and cross-entropy on the test split, clean and at eval.noise_levels."""
-        levels = self._config.eval.noise_levels
+        """Accuracy and cross-entropy on the test split, clean and at eval.noise_levels; the noise
+        of gradients.
+        """
+        measures = [self._scores_measure(workdir)]
+        if self._config.eval.gradient_noise:
+            measures.append(gradient_measures.create(self._config, self, self._mesh))
+        return measures
+
+    def _scores_measure(self, workdir: pathlib.Path) -> Measure:
+        levels = self._config.eval.noise_levels if self._config.training.noise else ()
         times = self.model.sde.T * jnp.array([0.0, *levels])
 
         def of_batch(params, key, batch):
@@ -79,7 +91,7 @@ class Classification(ImageExperiment):
                 ]
             )
 
-        return [measure]
+        return measure
 
     def class_scores(
         self, times: Float[Array, 'levels'], params: Params, key: OneKey, batch: Batch

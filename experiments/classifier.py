@@ -26,12 +26,15 @@ from training import Params
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A network for images of one format, and the SDE whose noise it knows from time `t_min` on."""
+    """A network for images of one format, and the SDE whose noise it knows from time `t_min` on;
+    `knows_noise`: it was trained with any.
+    """
 
     sde: SDE
     network: nn.Module
     format: ImageFormat
     t_min: float
+    knows_noise: bool = True
 
     @property
     def image_shape(self) -> ImageShape:
@@ -74,7 +77,7 @@ def create(config: ConfigDict) -> Classifier:
     """Raises InputError for names that do not exist and for fields that do not go together."""
     sde, data = create_sde(config.sde), image_format(config.data)
     for field in ('channel_mean', 'channel_std'):
-        values, channels = config.model[field], config.data.channels
+        values, channels = config.model.get(field, ()), config.data.channels
         if len(values) not in (0, channels):
             raise InputError(f'model.{field}: {values}, and images have {channels} channels')
     t_min = config.training.t_min
@@ -84,4 +87,5 @@ def create(config: ConfigDict) -> Classifier:
         network=create_network(plain_fields(config.model), data.shape),
         format=data,
         t_min=sde.t_min if t_min is None else t_min,
+        knows_noise=config.training.noise,
     )

@@ -30,7 +30,7 @@ class ImageExperiment:
 
     def __init__(self, config: ConfigDict, mesh: Mesh | None, model: Model):
         self._config, self._mesh, self.model = config, mesh, model
-        self._update = reading.create_update(config)
+        self._update, self._mean = reading.create_update(config), reading.create_mean(config)
         # Several measures ask for the same split; it is looked for, and its labels checked, once.
         self._images = functools.cache(
             lambda split: reading.load_images(config.data, split, model.num_classes)
@@ -52,7 +52,8 @@ class ImageExperiment:
         """One update by the mean loss of a batch."""
 
         def mean_loss(params, key, batch):
-            return self.loss(sharding.whole(self._mesh, params), key, batch, True).mean()
+            losses = self.loss(sharding.whole(self._mesh, params), key, batch, True)
+            return self._mean(losses)
 
         return self._update.step(mean_loss, state, batch)
 

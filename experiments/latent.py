@@ -83,7 +83,7 @@ class LatentScoreModel(ImageExperiment):
 
         def mean_loss(params, key, batch):
             whole = sharding.whole(self._mesh, params)
-            return self._bound(whole, key, batch, True, weight).mean() + self._penalty(whole)
+            return self._mean(self._bound(whole, key, batch, True, weight)) + self._penalty(whole)
 
         return self._update.step(mean_loss, state, batch)
 

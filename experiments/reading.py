@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +18,9 @@ from datasets import loading, quantization
 from datasets.loading import Images
 from devices import processes
 from experiments import labels
+from gradient_noise import weights
 from sde_lib import SDE
-from shapes import Floats, ImageShape, OneKey, Pixels
+from shapes import Floats, ImageShape, OneKey, PerImage, Pixels, Scalar
 from training import MovingAverage, Update
 
 
@@ -117,14 +119,66 @@ def network_fields() -> contextlib.AbstractContextManager[None]:
 
 def create_update(config: ConfigDict) -> Update:
     """The optimiser and the moving average of config.optim."""
-    fields = config.optim
-    names = ['optimizer', 'lr', 'warmup', 'beta1', 'beta2', 'eps', 'weight_decay', 'grad_clip']
-    decay_steps = config.training.num_steps if fields.cosine_decay else 0
-    optimizer = training.create_optimizer(
-        decay_steps=decay_steps, **plain_fields(fields, only=names)
+    fields, num_steps = config.optim, config.training.num_steps
+    create = choose(training.OPTIMIZERS, fields.name, 'optim.name')
+    names = ['lr', 'warmup', 'weight_decay', 'grad_clip', 'drop_at', 'drop', *OWN[fields.name]]
+    substeps = minibatch(config).substeps
+    optimizer = create(
+        decay_steps=num_steps // substeps if fields.cosine_decay else 0,
+        **plain_fields(fields, only=names),
     )
     average = MovingAverage(fields.ema_rate, fields.ema_warmup)
     return Update(optimizer, {training.EMA: average}, config.seed)
+
+
+# The fields of config.optim that are those of one optimiser.
+OWN = {
+    'adam': ['beta1', 'beta2', 'eps'],
+    'adamax': ['beta1', 'beta2', 'eps'],
+    'sgd': [],
+    'svag': ['substeps'],
+}
+
+
+class Minibatch(NamedTuple):
+    """The examples of one gradient of an update, and how many updates are one of SGD."""
+
+    size: int
+    substeps: int
+
+
+def minibatch(config: ConfigDict) -> Minibatch:
+    """One for an update; of SVAG one of two halves. Raises InputError if what config.optim.name
+    asks for does not go with other fields.
+    """
+    size, fields = config.training.batch_size, config.optim
+    if fields.name != 'svag':
+        return Minibatch(size, 1)
+    if size % 2:
+        raise InputError(f'training.batch_size: {size}; svag takes two halves of it, even needed')
+    if not config.training.replacement:
+        raise InputError(
+            'training.replacement: False; the two halves of a batch of svag have to be independent'
+        )
+    if fields.grad_clip > 0:
+        raise InputError(
+            f'optim.grad_clip: {fields.grad_clip}; the noise of svag is not to be clipped, 0 needed'
+        )
+    return Minibatch(size // 2, fields.substeps)
+
+
+def create_mean(config: ConfigDict) -> Callable[[PerImage], Scalar]:
+    """How the losses of a batch become that of an update, by their plain mean; with config.optim
+    the gradient of SVAG has weights. Raises InputError as `minibatch` does.
+    """
+    substeps = minibatch(config).substeps
+    if config.optim.name != 'svag':
+        return jnp.mean
+
+    def mean(losses):
+        return weights.weighted_mean(losses, weights.svag(len(losses), substeps))
+
+    return mean
 
 
 def plain_fields(

@@ -26,6 +26,7 @@ from models.energy import EnergyConv, EnergyMLP
 from models.ncsn import NCSN
 from models.ncsnpp import NCSNpp
 from models.ncsnv2 import NCSNv2For64, NCSNv2For128, NCSNv2For256
+from models.normalised_mlp import NormalisedMLP
 from models.residual_mlp import ResidualMLP
 from models.wideresnet import WideResnet
 
@@ -63,5 +64,8 @@ SCORE_NETWORKS: dict[str, type[nn.Module]] = {
 # ... of these, one number, whose gradient is such an array ...
 ENERGY_NETWORKS: dict[str, type[nn.Module]] = {'energy_mlp': EnergyMLP, 'energy_conv': EnergyConv}
 # ... and of these, logits of classes.
-CLASSIFIERS: dict[str, type[nn.Module]] = {'wideresnet': WideResnet}
+CLASSIFIERS: dict[str, type[nn.Module]] = {
+    'wideresnet': WideResnet,
+    'normalised_mlp': NormalisedMLP,
+}
 MODELS: dict[str, type[nn.Module]] = {**SCORE_NETWORKS, **ENERGY_NETWORKS, **CLASSIFIERS}

@@ -38,14 +38,16 @@ def read(
     abstract = jax.eval_shape(init, jax.random.key(0))
     # Optimisers of Adam's kind begin with zeros.
     opt_state = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), abstract.opt_state)
-    if found.moments:
+    # Gradient descent without moments has no use for them.
+    has_moments = found.moments and optax.tree.get(opt_state, 'mu') is not None
+    if has_moments:
         mean, square = (
             formats.fit(flat, network, f'the optimiser of {path}')
             for flat in (found.moments.mean, found.moments.square)
         )
         count = jnp.int32(found.moments.count)
         opt_state = optax.tree.set(opt_state, mu=mean, nu=square, count=count)
-    optimizer = "Adam's moments" if found.moments else 'a fresh optimiser'
+    optimizer = "Adam's moments" if has_moments else 'a fresh optimiser'
     # Some files have one set of parameters.
     had = 'parameters' if found.params is found.ema_params else 'parameters, their moving average'
     state = TrainState(jnp.int32(found.step), jnp.int32(0), params, opt_state, {EMA: average})

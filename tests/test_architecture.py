@@ -16,7 +16,16 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Every room imports only what stands after it.
 METHOD = (
-    *('training', 'sampling', 'likelihood', 'bounds', 'losses', 'implicit', 'directional'),
+    *(
+        'gradient_noise',
+        'training',
+        'sampling',
+        'likelihood',
+        'bounds',
+        'losses',
+        'implicit',
+        'directional',
+    ),
     *('guidance', 'time_sampling', 'solvers', 'parameterization', 'sde_lib', 'models'),
     *('keys', 'choices', 'shapes'),
 )

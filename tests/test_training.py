@@ -16,7 +16,7 @@ FIELDS = {'beta1': 0.9, 'beta2': 0.999, 'eps': 1e-8, 'weight_decay': 0.0, 'grad_
 
 def rates(lr=1.0, warmup=0, decay_steps=0, num=12):
     """The rates of the first steps: Adam's updates of a constant gradient are -rate."""
-    optimizer = training.create_optimizer(lr, warmup, decay_steps, **FIELDS)
+    optimizer = training.create_adam(lr, warmup, decay_steps, **FIELDS)
     params = jnp.zeros(())
     state, updates = optimizer.init(params), []
     for _ in range(num):
@@ -43,9 +43,8 @@ def test_cosine_decay_ends_at_zero():
 
 def test_the_first_step_of_either_optimiser_is_the_rate_and_decay_is_decoupled():
     """Of Adam and Adamax the first mean over the first size is the sign of the gradient."""
-    for name in training.OPTIMIZERS:
-        fields = {**FIELDS, 'weight_decay': 0.1, 'optimizer': name}
-        optimizer = training.create_optimizer(0.5, 0, 0, **fields)
+    for name in ('adam', 'adamax'):
+        optimizer = training.OPTIMIZERS[name](0.5, 0, 0, **{**FIELDS, 'weight_decay': 0.1})
         params = jnp.array([4.0, -2.0])
         gradient = jnp.array([0.3, -0.2])
         update, state = optimizer.update(gradient, optimizer.init(params), params, grad_norm=0.5)
@@ -58,8 +57,29 @@ def test_the_first_step_of_either_optimiser_is_the_rate_and_decay_is_decoupled()
         np.testing.assert_allclose(small, -0.5 * mean / size * np.sign(gradient), rtol=1e-3)
 
 
+def test_drops_multiply_the_rate():
+    schedule = training.rates(1.0, 2, 0, drop_at=(4, 6), drop=0.1)
+    found = [float(schedule(count)) for count in range(8)]
+    np.testing.assert_allclose(found, [0.5, 1, 1, 1, 0.1, 0.1, 0.01, 0.01], rtol=1e-5)
+
+
+@pytest.mark.parametrize('substeps', [1, 4])
+def test_substeps_of_sgd_have_the_rates_of_the_step_whose_place_they_take(substeps):
+    """Weight decay is part of the gradient."""
+    schedule = {'lr': 0.5, 'warmup': 2, 'decay_steps': 6, 'drop_at': (4,), 'drop': 0.1}
+    optimizer = training.create_sgd(**schedule, weight_decay=0.1, grad_clip=0.0, substeps=substeps)
+    params, gradient = jnp.float32(2), jnp.float32(3)
+    state, moved = optimizer.init(params), []
+    for _ in range(6 * substeps):
+        update, state = optimizer.update(gradient, state, params, grad_norm=1.0)
+        moved.append(float(update))
+    rates = [float(training.rates(**schedule)(count)) for count in range(6)]
+    expected = np.repeat(rates, substeps) / substeps * -(3 + 0.1 * 2)
+    np.testing.assert_allclose(moved, expected, rtol=1e-5)
+
+
 def test_gradients_are_clipped_by_their_global_norm():
-    optimizer = training.create_optimizer(1.0, 0, 0, **{**FIELDS, 'eps': 1e3})
+    optimizer = training.create_adam(1.0, 0, 0, **{**FIELDS, 'eps': 1e3})
     params = {'a': jnp.zeros(3), 'b': jnp.zeros(4)}
     grads = jax.tree.map(lambda p: jnp.full_like(p, 100.0), params)
     norm = optax.tree.norm(grads)
@@ -137,7 +157,7 @@ def treacherous():
     """A step whose batches say by what loss and gradient are multiplied, and what is added to the
     loss; and the state before the first.
     """
-    optimizer = training.create_optimizer(0.1, 2, 9, **FIELDS)
+    optimizer = training.create_adam(0.1, 2, 9, **FIELDS)
     update = training.Update(optimizer, {training.EMA: training.MovingAverage(0.9)}, seed=3)
 
     def loss(params, key, batch):

@@ -57,6 +57,11 @@ def class_drawing(
         )
         params = sharding.put(params, sharding.copied(mesh))
         if not model.num_classes:
+            if not classifier.knows_noise:
+                raise InputError(
+                    f'task.classifier: {path} was trained with training.noise = False, and cannot '
+                    'guide noisy images'
+                )
             known = processes.from_first(lambda: run_files.kept_classes(path))
     existing = conditioning.existing(config, model, classifier, known)
     draw = conditioning.create_class_sampler(config, model, classifier, existing)

@@ -148,7 +148,7 @@ def autoencoder(
     config.training.kl_end = kl_end
     config.training.kl_balancing = True
     config.training.spectral_autoencoder = spectral
-    config.optim.optimizer = 'adamax'
+    config.optim.name = 'adamax'
     config.optim.lr = 1e-2
     config.optim.cosine_decay = True
     config.optim.eps = 1e-3

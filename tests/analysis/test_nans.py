@@ -26,7 +26,7 @@ def root(x):
 
 def run(function):
     """A step of training by the mean of a function, and the state before the first one."""
-    optimizer = training.create_optimizer(0.1, 0, 0, 0.9, 0.999, 1e-8, 0.0, 0.0)
+    optimizer = training.create_adam(0.1, 0, 0, 0.9, 0.999, 1e-8, 0.0, 0.0)
     update = Update(optimizer, {training.EMA: MovingAverage(0.9)}, seed=0)
 
     def loss(params, key, batch):

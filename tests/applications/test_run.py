@@ -221,6 +221,14 @@ def test_a_classifier_of_other_images_is_refused(tmp_path, digits):
         sample(digits, name='class', classifier=str(tmp_path))
 
 
+def test_a_classifier_that_knows_no_noise_does_not_guide(tmp_path, digits):
+    config = tiny_classifier.get_config()
+    config.training.noise = False
+    random_run.create(tmp_path, config, 0)
+    with pytest.raises(InputError, match='task.classifier: .* training.noise = False, and cannot'):
+        sample(digits, name='class', classifier=str(tmp_path))
+
+
 def test_a_task_is_for_sampling(tmp_path):
     flags = '--config=tests/tiny_config.py', f'--workdir={tmp_path}'
     line = program.refusal(*flags, '--mode=train', '--task=inpaint')

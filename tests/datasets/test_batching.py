@@ -49,11 +49,39 @@ def test_permutations_are_uniform():
     assert np.abs(counts - trials / length).max() < 5 * sigma
 
 
+def test_with_replacement_every_row_is_any_image_whatever_the_others_are():
+    stream = batching.stream(numbered_images(5), 4, seed=3, replacement=True)
+    rows = np.array([stream[k]['label'] for k in range(2000)])
+    # Counts are binomial; 5 standard deviations for the largest of those of single images, and of
+    # pairs of rows.
+    for share, found in (
+        (1 / 5, np.bincount(rows.ravel()) / rows.size),
+        (1 / 25, np.bincount(5 * rows[:, 0] + rows[:, 1]) / len(rows)),
+        (1 / 25, np.bincount(5 * rows[:-1, 0] + rows[1:, 0]) / (len(rows) - 1)),
+    ):
+        assert len(found) == 1 / share
+        assert np.abs(found - share).max() < 5 * np.sqrt(share / len(rows))
+
+
+def test_batches_with_replacement_depend_on_seed_and_step_and_never_change():
+    # A change of these would change what runs see that are started again.
+    images = numbered_images(10)
+    for seed, step, rows in [(0, 0, '9896357650'), (0, 1, '8134702973'), (1, 0, '7586438519')]:
+        stream = batching.stream(images, 10, seed, replacement=True)
+        assert ''.join(map(str, stream[step]['label'])) == rows
+    later = batching.batches(images, 10, 0, start_step=1, replacement=True)
+    first = batching.batches(images, 10, 0, replacement=True)
+    assert numbers(itertools.islice(later, 3)) == numbers(itertools.islice(first, 4))[10:]
+
+
+@pytest.mark.parametrize('replacement', [False, True])
 @pytest.mark.parametrize('process_count', [2, 3])
-def test_the_slices_of_processes_are_the_batch(process_count):
+def test_the_slices_of_processes_are_the_batch(process_count, replacement):
     images = numbered_images(31)
-    whole = batching.stream(images, 12, seed=5)
-    slices = [batching.stream(images, 12, 5, i, process_count) for i in range(process_count)]
+    whole = batching.stream(images, 12, 5, replacement=replacement)
+    slices = [
+        batching.stream(images, 12, 5, i, process_count, replacement) for i in range(process_count)
+    ]
     for step in range(8):
         parts = [batching.batch_at(part, step) for part in slices]
         assert numbers(parts) == numbers([batching.batch_at(whole, step)])

@@ -26,7 +26,7 @@ from parameterization import Process
 from tests.support import parameter_counts
 
 ROOT = pathlib.Path(__file__).parents[2]
-CLASSIFIERS = ['ve/cifar10_classifier', 've/mnist_classifier']
+CLASSIFIERS = ['svag/digits', 've/cifar10_classifier', 've/mnist_classifier']
 LATENT_SMALL = [
     *[f'lsgm/small/{stage}' for stage in ('autoencoder', 'prior', 'joint')],
     *('lsgm/small/convolutional_autoencoder', 'lsgm/small/convolutional'),
@@ -109,13 +109,13 @@ def test_no_two_experiments_name_the_same_workdir():
 
 
 def test_the_docs_say_how_to_get_the_data_of_every_experiment():
-    """Of MNIST a package has 5,000 digits; the patches are cut by a command of their config, and
+    """Packages have digits, and some of MNIST; patches are cut by a command of their config, and
     vectors are drawn."""
     published = (ROOT / 'docs' / 'data.md').read_text().partition('## Sources')[0]
     patterns = re.findall(r'`(configs/\S+\.py)`', published)
     told = {path for pattern in patterns for path in ROOT.glob(pattern)}
     untold = {name for name in ALL if ROOT / 'configs' / f'{name}.py' not in told}
-    without = 'mnist', 'patches', 'small'
+    without = 'mnist', 'digits', 'patches', 'small'
     of_images = {name for name in ALL if any(part in name for part in without)}
     assert untold == of_images | {*SIMULATED}
 

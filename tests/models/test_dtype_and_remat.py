@@ -18,6 +18,7 @@ FIELDS = {
     'adm': {**UNET, 'channels_per_head': 4},
     'residual_mlp': {'width': 8},
     'energy_mlp': {'width': 8},
+    'normalised_mlp': {'width': 12, 'num_layers': 4},
     'wideresnet': {'blocks_per_group': 1, 'channel_multiplier': 1},
 }
 X, LABELS = jax.random.normal(jax.random.key(1), (2, 8, 8, 3)), jnp.array([3, 7])
@@ -108,7 +109,8 @@ def test_parameters_and_outputs_are_float32_and_the_rest_is_not(name):
     shapes, program = traced(create(name, dtype='bfloat16'))
     assert {a.dtype for a in jax.tree.leaves(shapes)} == {jnp.dtype('float32')}
     # Of a network without convolutions, all products.
-    product = ' dot_general[' if name in ('residual_mlp', 'energy_mlp') else ' conv2d['
+    is_mlp = name in ('residual_mlp', 'energy_mlp', 'normalised_mlp')
+    product = ' dot_general[' if is_mlp else ' conv2d['
     products = [line for line in program.splitlines() if product in line]
     assert products
     assert all(':bf16[' in line for line in products)
