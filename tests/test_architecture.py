@@ -16,8 +16,17 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Every room imports only what stands after it.
 METHOD = (
-    *('training', 'sampling', 'likelihood', 'bounds', 'losses', 'guidance', 'time_sampling'),
-    *('solvers', 'parameterization', 'sde_lib', 'models', 'keys', 'choices', 'shapes'),
+    *('equations', 'training', 'sampling', 'likelihood', 'bounds', 'losses', 'guidance'),
+    *(
+        'time_sampling',
+        'solvers',
+        'parameterization',
+        'sde_lib',
+        'models',
+        'keys',
+        'choices',
+        'shapes',
+    ),
 )
 HOUSE = (
     *('main', 'command_line', 'run_lib'),
