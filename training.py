@@ -46,7 +46,8 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a step reports; `skipped` is that of the state after it."""
+    """What a step reports; `skipped` is that of the state after it. An experiment may have a tuple
+    of its own, with further numbers."""
 
     loss: Scalar
     grad_norm: Scalar
@@ -159,6 +160,6 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArg
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, clip)
 
 
-def run_steps(step: Callable, state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+def run_steps(step: Callable, state: TrainState, batches: Batch) -> tuple[TrainState, Any]:
     """Several steps; batches and metrics have a leading axis of steps."""
     return lax.scan(step, state, batches)

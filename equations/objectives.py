@@ -129,6 +129,16 @@ class Adversarial:
         noise = jnp.maximum(value - value_d, 0)
         return Outcome(value, gradient, Adversary(variables, opt_state, noise))
 
+    def losses(self, variables: Any, residual: Residual) -> Float[Array, 'points']:
+        """L_G + L_D of each point, without noise, by a discriminator with these variables."""
+        state = Adversary(variables, (), jnp.zeros(()))
+        on_false, on_true = (
+            self._logits(state, variables['params'], z)[0]
+            for z in (residual, jnp.zeros_like(residual))
+        )
+        per_point = jax.vmap(lambda true, false: discriminator_loss(true[None], false[None]))
+        return jax.nn.softplus(-on_false) + per_point(on_true, on_false)
+
     def _logits(self, state: Adversary, params: Any, z: Residual) -> tuple[Array, Any]:
         """The logit of each point, and the singular vectors after that.
 
