@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import equations
 import keys
 import models
 import run_lib
@@ -32,7 +33,8 @@ ALL = sorted(
     for path in (ROOT / 'configs').glob('*/**/*.py')
     if path.stem not in ('__init__', 'base')
 )
-EXPERIMENTS = [name for name in ALL if name not in (*CLASSIFIERS, *LATENT)]
+EQUATIONS = [name for name in ALL if name.startswith('deqgan/')]
+EXPERIMENTS = [name for name in ALL if name not in (*CLASSIFIERS, *LATENT, *EQUATIONS)]
 PUBLISHED = [
     *[f'subvp/cifar10_{network}_continuous' for network in ('ddpm', 'ddpmpp', 'ddpmpp_deep')],
     *[f'subvp/cifar10_{network}_continuous' for network in ('ncsnpp', 'ncsnpp_deep')],
@@ -99,12 +101,15 @@ def test_no_two_experiments_name_the_same_workdir():
 
 
 def test_the_docs_say_how_to_get_the_data_of_every_experiment():
-    """Of MNIST a package has 5,000 digits; the patches are cut by a command of their config."""
+    """Of MNIST a package has 5,000 digits; the patches are cut by a command of their config;
+    equations need none.
+    """
     published = (ROOT / 'docs' / 'data.md').read_text().partition('## Sources')[0]
     patterns = re.findall(r'`(configs/\S+\.py)`', published)
     told = {path for pattern in patterns for path in ROOT.glob(pattern)}
     untold = {name for name in ALL if ROOT / 'configs' / f'{name}.py' not in told}
-    assert untold == {name for name in ALL if 'mnist' in name or 'patches' in name}
+    without = {name for name in ALL if 'mnist' in name or 'patches' in name}
+    assert untold == without | set(EQUATIONS)
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
@@ -154,6 +159,27 @@ def test_every_latent_score_model_builds_all_that_it_names(name):
     [evidence] = experiment.programs()
     found = evidence.run.trace(state.evaluated, key, evidence.batch).out_info
     assert found['log_prob'].shape == (config.eval.batch_size,)
+    run_lib.check_periods(config.training)
+
+
+def test_there_is_a_config_for_every_published_equation():
+    names = set(equations.PROBLEMS) - {'exp_linear'}
+    assert {name.removeprefix('deqgan/') for name in EQUATIONS} == names
+    assert len(names) == 12
+
+
+@pytest.mark.parametrize('name', EQUATIONS)
+def test_every_equation_builds_all_that_it_names(name):
+    config = load(name)
+    validation.check(config)
+    experiment = kinds.create(config)
+    batch = experiment.batch_shapes(config.training.batch_size)
+    assert len(experiment.data('train')) == config.training.batch_size
+    state = jax.eval_shape(experiment.init, jax.random.key(0))
+    after, progress = jax.eval_shape(experiment.step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert progress.loss.shape == ()
+    assert name.removeprefix('deqgan/') == config.equation.name
     run_lib.check_periods(config.training)
 
 
