@@ -3,23 +3,25 @@ number of steps for each, with a rate of its own, which the final residual has c
 
     python -m benchmarks.deqgan --results runs/deqgan.jsonl [--problems exp sho ...] > tables.md
 
-Of a problem and a loss, the published rates (of the network, and of the discriminator with it) are
-tried times each of FACTORS on two seeds (ten of EXP); that with the least median of the final mean
-squared residual, which anybody has, is taken for ten seeds. Errors are those of the final iterate,
-on a grid four times as fine as that of training that shares no point with it. Each result is a line
-of the file, and what is there is not computed again; tables are made of all that is there.
+Of a problem and a loss, ten networks are trained at the published rates, of the network and of the
+discriminator with it, and the first two (of EXP all ten) at FACTORS times these. That of least
+median of the final mean squared residual, which anybody has, is then taken for all ten. Errors are
+those of the final iterate, on a grid four times as fine as that of training that shares no point
+with it.
 
-All problems and losses take hours on two cores; the order of PROBLEMS is that of their worth.
-`--only` names the parts: losses, divergence, second_order.
+Each two networks (of EXP ten) are a line of the file, and what is there is not computed again;
+tables are made of all that is there. A row with the rate `published` has not tried others yet. All
+problems and losses take hours on two cores; the order of PROBLEMS is that of their worth.
 """
 
 import argparse
-import dataclasses
+import functools
 import importlib
+import itertools
 import json
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -27,10 +29,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from equations import PROBLEMS as KNOWN
 from equations import errors, objectives, second_order, training
 from experiments import deqgan
 
+PARTS = 'losses', 'divergence', 'second_order'
 NUM = 10
 # Networks that are computed in one call: those of few points together, others one a device. So many
 # try each factor.
@@ -90,65 +92,101 @@ def runner(config: Any) -> tuple[training.Training, Any]:
     return made, jax.jit(mapped)
 
 
-@dataclasses.dataclass
+class Results:
+    """The lines of a file, by their keys; what is missing is computed and appended."""
+
+    def __init__(self, path: pathlib.Path):
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows = {row['key']: row for row in map(json.loads, lines)}
+
+    def keep(self, key: str, make: Callable[[], dict]) -> dict:
+        """The line of a key."""
+        if key not in self.rows:
+            self.rows[key] = {'key': key, **make()}
+            with self._path.open('a') as file:
+                file.write(json.dumps(self.rows[key]) + '\n')
+        return self.rows[key]
+
+
 class Runs:
-    """A program for some networks at once, which is compiled once for any rates."""
+    """Networks of a config at some rates; the program is compiled once, and only if it is needed."""
 
-    made: training.Training
-    program: Any
-    at_once: int
+    def __init__(self, config: Any):
+        self._config = config
+        self.at_once = 10 if np.prod(config.equation.points) <= FEW_POINTS else jax.device_count()
 
-    @classmethod
-    def create(cls, config: Any) -> 'Runs':
-        """Compiles it."""
-        made, run = runner(config)
-        at_once = 10 if np.prod(made.shape) <= FEW_POINTS else jax.device_count()
-        shapes = [jax.ShapeDtypeStruct((at_once,), jnp.int32)]
-        shapes += 2 * [jax.ShapeDtypeStruct((at_once,), made.network.dtype)]
-        return cls(made, run.lower(*shapes).compile(), at_once)
+    @functools.cached_property
+    def _compiled(self) -> tuple[training.Training, Any]:
+        made, run = runner(self._config)
+        dtype = made.network.dtype
+        shapes = [jax.ShapeDtypeStruct((self.at_once,), t) for t in (jnp.int32, dtype, dtype)]
+        return made, run.lower(*shapes).compile()
 
-    def __call__(self, num: int, lr: Any, lr_discriminator: Any) -> dict[str, Any]:
-        """Errors, residuals, alarms and seconds of networks 0 to `num`, a multiple of `at_once`."""
-        dtype = self.made.network.dtype
-        rates = [np.broadcast_to(np.asarray(rate, dtype), num) for rate in (lr, lr_discriminator)]
-        found, before, cpu = [], time.perf_counter(), time.process_time()
-        for i in range(0, num, self.at_once):
-            part = slice(i, i + self.at_once)
-            given = np.arange(num, dtype=np.int32)[part], *(rate[part] for rate in rates)
-            found.append(jax.device_get(self.program(*map(jnp.asarray, given))))
+    def __call__(self, first: int, *rates: np.ndarray) -> dict[str, Any]:
+        """Errors, residuals, alarms and seconds of networks `first` to `first + at_once`, each with
+        its rates."""
+        made, program = self._compiled
+        networks = jnp.arange(first, first + self.at_once, dtype=jnp.int32)
+        given = (jnp.asarray(rate, made.network.dtype) for rate in rates)
+        before, cpu = time.perf_counter(), time.process_time()
+        params, alarmed, residuals = jax.device_get(program(networks, *given))
         seconds, cpu = time.perf_counter() - before, time.process_time() - cpu
-        params, alarmed, residuals = jax.tree.map(lambda *parts: np.concatenate(parts), *found)
         return {
-            'errors': errors.mean_squared(self.made, params).tolist(),
+            'errors': errors.mean_squared(made, params).tolist(),
             'residuals': residuals.astype(np.float64).tolist(),
             'alarmed': alarmed.tolist(),
-            'seconds': seconds / num,
-            'cpu_seconds': cpu / num,
+            'seconds': seconds / self.at_once,
+            'cpu_seconds': cpu / self.at_once,
         }
 
 
-def of_loss(problem: str, loss: str, dtype: str) -> dict[str, Any]:
-    """The rate that the residual chooses, and what NUM networks come to by it."""
+def run_loss(results: Results, problem: str, loss: str, dtype: str) -> None:
+    """NUM networks at the published rates, some at the other FACTORS, and all at the chosen one."""
     config = config_of(problem)
     config.training.loss, config.training.dtype = loss, dtype
-    rates = np.array([config.optim.lr, config.discriminator.lr])
-    runs = Runs.create(config)
-    tried = {factor: runs(runs.at_once, *(factor * rates)) for factor in FACTORS}
-    residuals = {
-        factor: float(np.nan_to_num(np.median(found['residuals']), nan=np.inf))
-        for factor, found in tried.items()
-    }
-    factor = min(residuals, key=residuals.get)
-    found = tried[factor] if runs.at_once == NUM else runs(NUM, *(factor * rates))
-    return {'factor': factor, 'tried': {str(k): v for k, v in residuals.items()}, **found}
+    published = config.optim.lr, config.discriminator.lr
+    runs = Runs(config)
+
+    def some(factor, first):
+        rates = [np.full(runs.at_once, factor * rate) for rate in published]
+        key = f'{of_factor(problem, loss, dtype, factor)}/{first}'
+        results.keep(key, lambda: runs(first, *rates))
+
+    def all_at(factor):
+        for first in range(0, NUM, runs.at_once):
+            some(factor, first)
+
+    all_at(FACTORS[0])
+    for factor in FACTORS[1:]:
+        some(factor, 0)
+    all_at(chosen(results.rows, problem, loss, dtype))
 
 
-def of_divergence(noise: bool) -> dict[str, Any]:
+def of_factor(problem: str, loss: str, dtype: str, factor: float) -> str:
+    """What the keys of such networks begin with."""
+    return f'losses/{problem}/{loss}/{dtype}/x{factor:g}'
+
+
+def chosen(rows: dict[str, dict], *name: str) -> float | None:
+    """The factor of least median residual over the first networks; None: not all were tried."""
+    tried = {factor: rows.get(f'{of_factor(*name, factor)}/0') for factor in FACTORS}
+    if not all(tried.values()):
+        return None
+    return min(tried, key=lambda f: np.nan_to_num(np.median(tried[f]['residuals']), nan=np.inf))
+
+
+def run_divergence(results: Results) -> None:
     """MANY networks on EXP, with rates drawn uniformly for both players."""
-    config = config_of('exp')
-    config.training.instance_noise = noise
     rates = np.random.default_rng(SEED).uniform(*RATES, size=(2, MANY))
-    return Runs.create(config)(MANY, *rates)
+    for noise in (False, True):
+        config = config_of('exp')
+        config.training.instance_noise = noise
+        runs = Runs(config)
+        for first in range(0, MANY, runs.at_once):
+            of_these = rates[:, first : first + runs.at_once]
+            key = f'divergence/{noise}/{first}'
+            results.keep(key, lambda first=first, rates=of_these, runs=runs: runs(first, *rates))
 
 
 def of_second_order(
@@ -177,46 +215,9 @@ def of_second_order(
     return rows
 
 
-# What there is to run
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """A line of the results: its name, and how it is made."""
-
-    part: str
-    name: tuple
-    run: Any
-    dtype: str
-
-    @property
-    def key(self) -> str:
-        """The name as text."""
-        return '/'.join(map(str, (self.part, *self.name)))
-
-
-def jobs(problems: list[str]) -> Iterator[Job]:
-    """All that are known of these problems."""
-    for problem in problems:
-        dtypes = ('float32', 'float64') if problem in IN_FLOAT64 else ('float32',)
-        for dtype in dtypes:
-            for loss in objectives.LOSSES:
-                name = (problem, loss, dtype)
-                yield Job('losses', name, lambda name=name: of_loss(*name), dtype)
-        if problem == 'exp':
-            for noise in (False, True):
-                yield Job(
-                    'divergence', (noise,), lambda noise=noise: of_divergence(noise), 'float32'
-                )
-        for row in SECOND_ORDER:
-            if row[0] == problem:
-                yield Job('second_order', row, lambda row=row: of_second_order(*row), 'float64')
-
-
-def read(path: pathlib.Path) -> dict[str, dict]:
-    """What is there, by the keys of jobs."""
-    lines = path.read_text().splitlines() if path.exists() else []
-    return {row['key']: row for row in map(json.loads, lines)}
+def second_order_key(row: tuple) -> str:
+    """The key of a row of SECOND_ORDER."""
+    return '/'.join(map(str, ('second_order', *row)))
 
 
 # Tables
@@ -227,48 +228,64 @@ def scientific(value: float) -> str:
     return f'{value:.1e}' if np.isfinite(value) else 'not finite'
 
 
-def losses_table(found: dict[str, dict]) -> None:
+def together(parts: list[dict]) -> dict[str, np.ndarray]:
+    """The arrays of several lines one after another; CPU seconds are means."""
+    found = {name: np.concatenate([part[name] for part in parts]) for name in ('errors', 'alarmed')}
+    return {**found, 'cpu_seconds': np.mean([part['cpu_seconds'] for part in parts])}
+
+
+def parts_of(rows: dict[str, dict], key: str) -> list[dict]:
+    """The lines of networks whose keys begin so."""
+    return [row for name, row in rows.items() if name.rpartition('/')[0] == key]
+
+
+def losses_table(rows: dict[str, dict]) -> None:
     """Errors by problem and loss."""
     print(
         '\n| problem | loss | numbers | rate | best | median | worst | above 1e-5 | CPU s a seed |'
     )
     print('| --- ' * 9 + '|')
-    for job in jobs(list(PROBLEMS)):
-        if job.part != 'losses' or job.key not in found:
+    for name in itertools.product(PROBLEMS, objectives.LOSSES, ('float32', 'float64')):
+        best = chosen(rows, *name)
+        factor = FACTORS[0] if best is None else best
+        parts = parts_of(rows, of_factor(*name, factor))
+        if not parts:
             continue
-        row, (problem, loss, dtype) = found[job.key], job.name
-        values = np.nan_to_num(np.array(row['errors']), nan=np.inf)
+        found, (problem, loss, dtype) = together(parts), name
+        values = np.nan_to_num(found['errors'], nan=np.inf)
         cells = map(scientific, (values.min(), np.median(values), values.max()))
+        told = 'published' if best is None else f'x {factor:g}'
         print(
-            f'| {problem} | `{loss}` | {dtype} | x {row["factor"]:g} | {" | ".join(cells)} | '
-            f'{(values > LOST).sum()} of {len(values)} | {row["cpu_seconds"]:.2g} |'
+            f'| {problem} | `{loss}` | {dtype} | {told} | {" | ".join(cells)} | '
+            f'{(values > LOST).sum()} of {len(values)} | {found["cpu_seconds"]:.2g} |'
         )
 
 
-def divergence_table(found: dict[str, dict]) -> None:
+def divergence_table(rows: dict[str, dict]) -> None:
     """Shares of networks that are lost, with and without monitoring."""
     print('\n| instance noise | lost | alarmed | lost of those without alarm | alarmed in vain |')
     print('| --- ' * 5 + '|')
     for noise in (False, True):
-        row = found.get(f'divergence/{noise}')
-        if row is None:
+        parts = parts_of(rows, f'divergence/{noise}')
+        if not parts:
             continue
-        is_lost = ~(np.array(row['errors']) <= LOST)
-        alarmed = np.array(row['alarmed'])
+        found = together(parts)
+        is_lost, alarmed = ~(found['errors'] <= LOST), found['alarmed']
         print(
             f'| {"yes" if noise else "no"} | {is_lost.sum()} of {len(is_lost)} | {alarmed.sum()} | '
             f'{(is_lost & ~alarmed).sum()} of {(~alarmed).sum()} | {(alarmed & ~is_lost).sum()} |'
         )
 
 
-def second_order_table(found: dict[str, dict]) -> None:
+def second_order_table(rows: dict[str, dict]) -> None:
     """Errors and seconds of three networks each."""
     print('\n| problem | method | points | network | steps | errors | residuals | CPU s |')
     print('| --- ' * 8 + '|')
-    for job in jobs(list(PROBLEMS)):
-        if job.part != 'second_order' or job.key not in found:
+    for told in SECOND_ORDER:
+        row = rows.get(second_order_key(told))
+        if row is None:
             continue
-        row, (problem, shape, units, blocks, method, _) = found[job.key], job.name
+        problem, shape, units, blocks, method, _ = told
         print(
             f'| {problem} | `{method}` | {" x ".join(map(str, shape))} | {units} x {blocks} | '
             f'{", ".join(map(str, row["steps"]))} | {", ".join(map(scientific, row["errors"]))} | '
@@ -278,27 +295,32 @@ def second_order_table(found: dict[str, dict]) -> None:
 
 
 def main() -> None:
-    """Computes what is missing of the problems that are named, and prints all that is there."""
+    """Computes what is missing of what is named, and prints all that is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--results', type=pathlib.Path, required=True)
-    parser.add_argument('--problems', nargs='*', choices=KNOWN, default=list(PROBLEMS))
-    parser.add_argument('--only', nargs='*', default=['losses', 'divergence', 'second_order'])
-    parser.add_argument('--losses', nargs='*', choices=objectives.LOSSES)
+    parser.add_argument('--problems', nargs='*', choices=PROBLEMS, default=PROBLEMS)
+    parser.add_argument('--losses', nargs='*', choices=objectives.LOSSES, default=objectives.LOSSES)
+    parser.add_argument('--dtypes', nargs='*', default=('float32', 'float64'))
+    parser.add_argument('--only', nargs='*', choices=PARTS, default=PARTS)
     args = parser.parse_args()
     jax.config.update('jax_num_cpu_devices', 2)
     args.results.parent.mkdir(parents=True, exist_ok=True)
-    for job in jobs(args.problems):
-        of_other_loss = args.losses and job.part == 'losses' and job.name[1] not in args.losses
-        if job.part not in args.only or of_other_loss or job.key in read(args.results):
-            continue
-        with jax.enable_x64(job.dtype == 'float64'):
-            row = {'key': job.key, **job.run()}
-        with args.results.open('a') as file:
-            file.write(json.dumps(row) + '\n')
-    found = read(args.results)
-    losses_table(found)
-    divergence_table(found)
-    second_order_table(found)
+    results = Results(args.results)
+    if 'losses' in args.only:
+        for problem, loss, dtype in itertools.product(args.problems, args.losses, args.dtypes):
+            if dtype == 'float32' or problem in IN_FLOAT64:
+                with jax.enable_x64(dtype == 'float64'):
+                    run_loss(results, problem, loss, dtype)
+    if 'divergence' in args.only and 'exp' in args.problems:
+        run_divergence(results)
+    if 'second_order' in args.only:
+        for row in SECOND_ORDER:
+            if row[0] in args.problems:
+                with jax.enable_x64(True):
+                    results.keep(second_order_key(row), lambda row=row: of_second_order(*row))
+    losses_table(results.rows)
+    divergence_table(results.rows)
+    second_order_table(results.rows)
 
 
 if __name__ == '__main__':

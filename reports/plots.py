@@ -79,9 +79,9 @@ def solution(
     if points.shape[1] == 1:
         t = points[order, 0]
         of_both[0].plot(t, truth[order], color=INK, linewidth=3, alpha=0.25)
-        of_both[0].plot(t, found[order], linewidth=1)
-        of_both[1].plot(t, error[order], linewidth=1)
-        of_both[0].set(ylabel='solution, and the truth, wide')
+        of_both[0].plot(t, found[order], linewidth=1, color=ACCENT)
+        of_both[1].plot(t, error[order], linewidth=1, color=SECOND)
+        of_both[0].set(ylabel='solution (wide: truth)')
         of_both[1].set(xlabel=names[0], ylabel='|error|', yscale='log')
         return of_both[0].figure
     shape = [len(np.unique(column)) for column in points.T]

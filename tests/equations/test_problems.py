@@ -2,6 +2,8 @@
 are those of another solver."""
 
 import functools
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,7 @@ import pytest
 import scipy.integrate
 
 from equations import PROBLEMS, ordinary, truths
-from equations.problem import Problem, derivatives
+from equations.problem import derivatives
 from equations.truths import Spectral
 from models.tanh_mlp import TanhMLP
 
@@ -263,16 +265,14 @@ def test_no_point_of_the_finer_grid_is_one_of_training():
     assert finer.max() < 1
 
 
-def test_a_problem_of_a_user_is_ten_lines():
-    """That of docs/deqgan.md: logistic growth."""
-    problem = Problem(
-        low=(0.0,),
-        high=(4.0,),
-        wrap=lambda t, u: 0.1 + t * u,
-        residual=lambda x, t: derivatives(x, t)[1] - x(t) * (1 - x(t)),
-        truth=lambda t: 1 / (1 + 9 * np.exp(-t)),
-    )
-    t = jnp.linspace(0.1, 4, 9)[:, None]
+def test_the_problem_in_the_documentation_is_one():
+    page = (pathlib.Path(__file__).parents[2] / 'docs' / 'deqgan.md').read_text()
+    [code] = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+    told = {}
+    exec(code, told)
+    problem, t = told['logistic'], jnp.linspace(0.1, 4, 9)[:, None]
     logistic = lambda t: 1 / (1 + 9 * jnp.exp(-t))  # noqa: E731
     np.testing.assert_allclose(problem.residual(logistic, t), 0, atol=1e-14)
     np.testing.assert_allclose(logistic(t), problem.truth(np.array(t)))
+    at_start = random_solution(problem, 0)(along(problem, 1))
+    np.testing.assert_array_equal(at_start, problem.truth(np.zeros((1, 1))))
