@@ -110,7 +110,7 @@ class Results:
 
 
 class Runs:
-    """Networks of a config at some rates; the program is compiled once, and only if it is needed."""
+    """Networks of a config at some rates, by a program that is compiled when it is first needed."""
 
     def __init__(self, config: Any):
         self._config = config

@@ -169,7 +169,7 @@ def test_numbers_of_64_bits_are_a_field():
     [
         (
             '--config.equation.points=(4,4)',
-            "equation.points: (4, 4) has 2 axes, and 'exp' has 1: t",
+            "equation.points: (4, 4); one number for each axis of 'exp' needed: t",
         ),
         ('--config.equation.name=expo', "equation.name: unknown name 'expo' (did you mean 'exp'?)"),
         ('--config.training.loss=gam', "training.loss: unknown name 'gam' (did you mean 'gan'?)"),
