@@ -32,7 +32,7 @@ from jax.sharding import Mesh, PartitionSpec
 from equations import errors, objectives, second_order, training
 from experiments import deqgan
 
-PARTS = 'losses', 'divergence', 'second_order'
+PARTS = 'losses', 'as_published', 'divergence', 'second_order'
 NUM = 10
 # Networks that are computed in one call: those of few points together, others one a device. So many
 # try each factor.
@@ -45,6 +45,8 @@ PROBLEMS = ('exp', 'exp_linear', 'sho', 'hea', 'pos', 'nlo', 'wav', 'sir', 'ham'
 PROBLEMS += ('bur', 'aca')
 # Only of these are there results in float64 with Adam: they take seconds.
 IN_FLOAT64 = 'exp', 'exp_linear'
+# Of Adam for the published fixed losses, whatever the problem: their own settings were not read.
+FIXED_RATE, FIXED_BETAS = 1e-3, (0.0, 0.9)
 # Rates that are drawn for the table of divergence, and how many networks.
 RATES, MANY = (0.01, 0.1), 100
 # Problems, points, units, residual blocks and steps of second-order methods.
@@ -176,6 +178,19 @@ def chosen(rows: dict[str, dict], *name: str) -> float | None:
     return min(tried, key=lambda f: np.nan_to_num(np.median(tried[f]['residuals']), nan=np.inf))
 
 
+def run_as_published(results: Results, problem: str) -> None:
+    """NUM networks by the fixed losses at the only rate that they had in the publication."""
+    for loss in ('l2', 'l1', 'huber'):
+        config = config_of(problem)
+        config.training.loss = loss
+        config.optim.beta1, config.optim.beta2 = FIXED_BETAS
+        runs = Runs(config)
+        for first in range(0, NUM, runs.at_once):
+            rates = [np.full(runs.at_once, FIXED_RATE)] * 2
+            key = f'as_published/{problem}/{loss}/{first}'
+            results.keep(key, lambda first=first, rates=rates, runs=runs: runs(first, *rates))
+
+
 def run_divergence(results: Results) -> None:
     """MANY networks on EXP, with rates drawn uniformly for both players."""
     rates = np.random.default_rng(SEED).uniform(*RATES, size=(2, MANY))
@@ -261,6 +276,18 @@ def losses_table(rows: dict[str, dict]) -> None:
         )
 
 
+def as_published_table(rows: dict[str, dict]) -> None:
+    """Errors of the fixed losses at the published rate."""
+    print('\n| problem | loss | best | median | worst |')
+    print('| --- ' * 5 + '|')
+    for problem, loss in itertools.product(PROBLEMS, ('l2', 'l1', 'huber')):
+        parts = parts_of(rows, f'as_published/{problem}/{loss}')
+        if parts:
+            values = np.nan_to_num(together(parts)['errors'], nan=np.inf)
+            cells = map(scientific, (values.min(), np.median(values), values.max()))
+            print(f'| {problem} | `{loss}` | {" | ".join(cells)} |')
+
+
 def divergence_table(rows: dict[str, dict]) -> None:
     """Shares of networks that are lost, with and without monitoring."""
     print('\n| instance noise | lost | alarmed | lost of those without alarm | alarmed in vain |')
@@ -311,6 +338,9 @@ def main() -> None:
             if dtype == 'float32' or problem in IN_FLOAT64:
                 with jax.enable_x64(dtype == 'float64'):
                     run_loss(results, problem, loss, dtype)
+    if 'as_published' in args.only:
+        for problem in args.problems:
+            run_as_published(results, problem)
     if 'divergence' in args.only and 'exp' in args.problems:
         run_divergence(results)
     if 'second_order' in args.only:
@@ -319,6 +349,7 @@ def main() -> None:
                 with jax.enable_x64(True):
                     results.keep(second_order_key(row), lambda row=row: of_second_order(*row))
     losses_table(results.rows)
+    as_published_table(results.rows)
     divergence_table(results.rows)
     second_order_table(results.rows)
 

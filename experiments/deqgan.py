@@ -217,8 +217,8 @@ def create_training(config: ConfigDict) -> Training:
     shape = tuple(config.equation.points)
     if len(shape) != problem.dim:
         raise InputError(
-            f'equation.points: {shape}; one number for each axis of {config.equation.name!r} needed: '
-            f'{", ".join(problem.names)}'
+            f'equation.points: {shape}; one number for each axis of '
+            f'{config.equation.name!r} needed: {", ".join(problem.names)}'
         )
     optim, fields, dtype = config.optim, config.training, config.training.dtype
     if dtype == 'float64' and not jax.config.jax_enable_x64:
