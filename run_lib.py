@@ -42,7 +42,11 @@ WAIT_SECONDS = 2.0  # between looks for a checkpoint that is still to come
 
 
 def use_cores(config: ConfigDict, num_processes: int) -> None:
-    """On a CPU, every core is a device as far as the batches divide; before anything else."""
+    """On a CPU, every core is a device as far as the batches divide; numbers have 64 bits if
+    config.training.dtype says so. Before anything else.
+    """
+    if config.training.get('dtype') == 'float64':
+        jax.config.update('jax_enable_x64', True)
     sections = [config[name] for name in ('training', 'eval', 'sampling') if name in config]
     sizes = (section.batch_size for section in sections if 'batch_size' in section)
     sharding.use_cores(*sizes, **config.mesh, num_processes=num_processes)

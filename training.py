@@ -47,7 +47,8 @@ class TrainState(NamedTuple):
 
 
 class Metrics(NamedTuple):
-    """What a step reports; `skipped` is that of the state after it."""
+    """What a step reports; `skipped` is that of the state after it. An experiment may have a tuple
+    of its own, with further numbers."""
 
     loss: Scalar
     grad_norm: Scalar
@@ -168,8 +169,8 @@ def create_sgd(
     return optax.chain(_clip(grad_clip), decay, optax.sgd(of_substep))
 
 
-# By what parameters follow gradients. Adamax has the largest gradient in the place of the root; svag
-# is sgd with weights in the loss.
+# By what parameters follow gradients. Adamax has the largest gradient in the place of the root;
+# svag is sgd with weights in the loss.
 OPTIMIZERS = {
     'adam': create_adam,
     'adamax': functools.partial(create_adam, rule=optax.adamaxw),
@@ -214,7 +215,7 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArg
     return optax.GradientTransformationExtraArgs(optax.init_empty_state, clip)
 
 
-def run_steps(step: Callable, state: TrainState, batches: Batch) -> tuple[TrainState, Metrics]:
+def run_steps(step: Callable, state: TrainState, batches: Batch) -> tuple[TrainState, Any]:
     """Several steps; batches and metrics have a leading axis of steps."""
     return lax.scan(step, state, batches)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+import equations
 import implicit
 import likelihood
 import losses
@@ -25,6 +26,7 @@ from choices import InputError, OneOf, Range, choose, fields_of
 from configs import fields
 from configs.fields import Field, Fields, Values
 from datasets import sizes
+from equations import objectives
 from models import layers, pixels, vae
 from solvers import correctors, grids, ode, predictors, reverse_sde
 
@@ -178,6 +180,19 @@ def simulated_score_model(name: str | None = None) -> Fields:
         'training': {**run(), **implicit_score_matching()},
         'sampling': sampling_points(),
         'eval': {**evaluation(), **simulated_evaluation()},
+    }
+
+
+def differential_equation(_: str | None = None) -> Fields:
+    """All fields of networks that solve a differential equation."""
+    return {
+        **general('differential_equation'),
+        'equation': equation(),
+        'solution': tanh_network(40, 2),
+        'discriminator': discriminator(),
+        'training': {**run(), **equation_training()},
+        'optim': {**adam(), **decay()},
+        'eval': evaluation(),
     }
 
 
@@ -380,6 +395,71 @@ def autoencoder() -> Fields:
             for section in own.values()
             for option, field in section.items()
         },
+    }
+
+
+def equation() -> Fields:
+    """A problem, and the grid that it is solved on."""
+    return {
+        'name': Field('exp', 'which problem; docs/deqgan.md', equations.PROBLEMS),
+        'points': Field(
+            (100,), 'of the grid along each axis, its ends included', Range(2, 10**5), length=FEW
+        ),
+    }
+
+
+def tanh_network(units: int, blocks: int) -> Fields:
+    """A residual network of tanh layers."""
+    return {
+        'units': Field(units, 'of every layer', Range(1, 4096)),
+        'blocks': Field(blocks, 'residual blocks, of two layers each', Range(0, 100)),
+    }
+
+
+def discriminator() -> Fields:
+    """The network that tells residuals from zeros, and its optimiser."""
+    section = {
+        **tanh_network(20, 4),
+        **adam(),
+    }
+    return fields.of_choices({'training.loss': (objectives.GAN,)}, section)
+
+
+def equation_training() -> Fields:
+    """What training has of differential equations alone."""
+    return {
+        'loss': Field(
+            'gan',
+            'what makes residuals vanish: a discriminator, or a fixed function of them',
+            OneOf(objectives.LOSSES),
+        ),
+        'num_networks': Field(10, 'networks, from seeds of their own', FEW),
+        'instance_noise': Field(
+            True,
+            'the discriminator sees residuals and zeros through noise while it wins',
+            of={'training.loss': (objectives.GAN,)},
+        ),
+        'stop_alarmed': Field(
+            False,
+            'a network whose residual scatters between 15 and 25 % of all steps stays as it is '
+            'from there on',
+        ),
+        # Those of experiments/deqgan.py, which stands above configs.
+        'dtype': Field('float32', 'numbers that all is computed in', OneOf(('float32', 'float64'))),
+    }
+
+
+def adam() -> Fields:
+    """The optimiser Adam as it stands."""
+    fields = {name: optim()[name] for name in ('lr', 'beta1', 'beta2')}
+    return {name: dataclasses.replace(field, of=None) for name, field in fields.items()}
+
+
+def decay() -> Fields:
+    """A learning rate that falls in steps."""
+    return {
+        'decay': Field(0.95, 'factor of all rates', Range(0, 1, without_low=True)),
+        'decay_every': Field(10, 'updates after which it is applied again', SOME_STEPS),
     }
 
 
@@ -1096,6 +1176,7 @@ EXPERIMENTS: dict[str, Callable[[str | None], Fields]] = {
     'classifier': noise_classifier,
     'latent_score_model': latent_score_model,
     'simulated_score_model': simulated_score_model,
+    'differential_equation': differential_equation,
 }
 
 

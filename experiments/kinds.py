@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from choices import choose
 from experiments.classification import Classification
+from experiments.deqgan import DifferentialEquation
 from experiments.experiment import Experiment
 from experiments.latent import LatentScoreModel
 from experiments.score_matching import ScoreMatching
@@ -26,4 +27,5 @@ EXPERIMENTS: dict[str, Callable[[ConfigDict, Mesh | None], Experiment]] = {
     'classifier': Classification,
     'latent_score_model': LatentScoreModel,
     'simulated_score_model': SimulatedScoreModel,
+    'differential_equation': DifferentialEquation,
 }

@@ -84,6 +84,41 @@ def densities(rows: Mapping[str, Float[np.ndarray, 'times num dim']], titles: Se
     return panels[0][0].figure
 
 
+def solution(
+    points: Float[np.ndarray, 'points dim'],
+    found: Float[np.ndarray, 'points outputs'],
+    truth: Float[np.ndarray, 'points outputs'],
+    names: Sequence[str],
+) -> Any:
+    """A solution of a differential equation, and below it how far it is from the truth: curves over
+    one axis, or colours of the first output over two; points in any order.
+    """
+    of_both = _figure((6.4, 4.4)).subplots(2)
+    error = np.maximum(np.abs(found - truth), np.finfo(float).tiny)
+    order = np.lexsort(points.T[::-1])
+    if points.shape[1] == 1:
+        t = points[order, 0]
+        of_both[0].plot(t, truth[order], color=INK, linewidth=3, alpha=0.25)
+        of_both[0].plot(t, found[order], linewidth=1, color=ACCENT)
+        of_both[1].plot(t, error[order], linewidth=1, color=SECOND)
+        of_both[0].set(ylabel='solution (wide: truth)')
+        of_both[1].set(xlabel=names[0], ylabel='|error|', yscale='log')
+        return of_both[0].figure
+    shape = [len(np.unique(column)) for column in points.T]
+    ends = [end for column in points.T[::-1] for end in (column.min(), column.max())]
+    for axes, values, label in (
+        (of_both[0], found[:, 0], 'solution'),
+        (of_both[1], np.log10(error[:, 0]), 'log10 |error|'),
+    ):
+        shown = axes.imshow(
+            values[order].reshape(shape), aspect='auto', origin='lower', extent=ends
+        )
+        axes.figure.colorbar(shown, ax=axes, label=label)
+        axes.set(xlabel=names[1], ylabel=names[0])
+        axes.grid(visible=False)
+    return of_both[0].figure
+
+
 def save(figure: Any, path: pathlib.Path) -> None:
     """As a PNG."""
     with files.replacing(path) as draft:

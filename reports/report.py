@@ -31,6 +31,7 @@ HEADLINES = {
     'test_loss': 'test loss',
     'bits_per_dim': 'bits/dim',
     'nats': 'nats',
+    'mean_squared_error': 'mean squared error',
     'accuracy': 'accuracy',
     'fd': 'Frechet distance',
     'fid': 'FID',
@@ -250,6 +251,11 @@ EXHIBITS = (
         'Nearest training images',
         'Samples in the first column, followed by the training images at the least Euclidean '
         'distance: a network that has learned by heart shows the same image twice.',
+    ),
+    (
+        'solution.png',
+        'The solution against the truth',
+        'Of the median network, on the finer grid where errors are measured.',
     ),
 )
 

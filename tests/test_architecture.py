@@ -16,18 +16,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Every room imports only what stands after it.
 METHOD = (
-    *(
-        'gradient_noise',
-        'training',
-        'sampling',
-        'likelihood',
-        'bounds',
-        'losses',
-        'implicit',
-        'directional',
-    ),
-    *('guidance', 'time_sampling', 'solvers', 'parameterization', 'sde_lib', 'models'),
-    *('keys', 'choices', 'shapes'),
+    *('gradient_noise', 'equations', 'training', 'sampling', 'likelihood', 'bounds', 'losses'),
+    *('implicit', 'directional', 'guidance', 'time_sampling', 'solvers', 'parameterization'),
+    *('sde_lib', 'models', 'keys', 'choices', 'shapes'),
 )
 HOUSE = (
     *('main', 'command_line', 'run_lib'),

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import equations
 import keys
 import models
 import run_lib
@@ -41,7 +42,9 @@ ALL = sorted(
     if path.stem not in ('__init__', 'base')
 )
 SIMULATED = ['simulated/double_well']
-EXPERIMENTS = [name for name in ALL if name not in (*CLASSIFIERS, *LATENT, *SIMULATED)]
+EQUATIONS = [name for name in ALL if name.startswith('deqgan/')]
+OTHERS = (*CLASSIFIERS, *LATENT, *SIMULATED, *EQUATIONS)
+EXPERIMENTS = [name for name in ALL if name not in OTHERS]
 PUBLISHED = [
     *[f'subvp/cifar10_{network}_continuous' for network in ('ddpm', 'ddpmpp', 'ddpmpp_deep')],
     *[f'subvp/cifar10_{network}_continuous' for network in ('ncsnpp', 'ncsnpp_deep')],
@@ -109,15 +112,16 @@ def test_no_two_experiments_name_the_same_workdir():
 
 
 def test_the_docs_say_how_to_get_the_data_of_every_experiment():
-    """Packages have digits, and some of MNIST; patches are cut by a command of their config, and
-    vectors are drawn."""
+    """Packages have digits, and some of MNIST; patches are cut by a command of a config, vectors
+    are drawn, and equations need none.
+    """
     published = (ROOT / 'docs' / 'data.md').read_text().partition('## Sources')[0]
     patterns = re.findall(r'`(configs/\S+\.py)`', published)
     told = {path for pattern in patterns for path in ROOT.glob(pattern)}
     untold = {name for name in ALL if ROOT / 'configs' / f'{name}.py' not in told}
     without = 'mnist', 'digits', 'patches', 'small'
     of_images = {name for name in ALL if any(part in name for part in without)}
-    assert untold == of_images | {*SIMULATED}
+    assert untold == of_images | {*SIMULATED, *EQUATIONS}
 
 
 @pytest.mark.parametrize('name', EXPERIMENTS)
@@ -198,6 +202,27 @@ def test_every_published_latent_score_model_builds_all_that_it_names(name):
     # Which goes through both networks once.
     params = jax.eval_shape(experiment.model.init_params, jax.random.key(0))
     assert params['prior'][MIXING_LOGIT].shape == (channels,)
+
+
+def test_there_is_a_config_for_every_published_equation():
+    names = set(equations.PROBLEMS) - {'exp_linear'}
+    assert {name.removeprefix('deqgan/') for name in EQUATIONS} == names
+    assert len(names) == 12
+
+
+@pytest.mark.parametrize('name', EQUATIONS)
+def test_every_equation_builds_all_that_it_names(name):
+    config = load(name)
+    validation.check(config)
+    experiment = kinds.create(config)
+    batch = experiment.batch_shapes(config.training.batch_size)
+    assert len(experiment.data('train')) == config.training.batch_size
+    state = jax.eval_shape(experiment.init, jax.random.key(0))
+    after, progress = jax.eval_shape(experiment.step, state, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert progress.loss.shape == ()
+    assert name.removeprefix('deqgan/') == config.equation.name
+    run_lib.check_periods(config.training)
 
 
 SET_BY_SDE = {'sigma_min', 'sigma_max', 'num_scales'}

@@ -1,0 +1,1 @@
+"""Differential equations (Bullwinkel et al. 2022); all fields: configs/base.py, docs/deqgan.md."""
