@@ -1,12 +1,12 @@
 """The tables of docs/purification.md: attacks on a classifier of digits with purifiers before it.
 
-    python -m benchmarks.purification WORKDIR --score runs/demo --classifier runs/clean \
-        --noisy runs/classifier [--minutes 7] [--only one_step,adp] > table.md
+    python -m benchmarks.purification WORKDIR [--minutes 7] > tables.md
 
-Every batch of every trial is kept in WORKDIR, so that it can be stopped and goes on by the same
-command; with `--minutes` it begins no trial after that time. The three networks are those that
-`make demo` trains and that of configs/ve/mnist_classifier_clean.py; images are those of their test
-split, which none of them was trained on.
+Parts of 50 images are kept in WORKDIR, the first of all trials before the second, so that it can
+be stopped and goes on by the same command; `--minutes` begins no part after that time. By default
+the networks are those of `make demo`, runs/demo and runs/classifier, and that of
+configs/ve/mnist_classifier_clean.py, runs/clean; images are those of their test split, which none
+of them was trained on. Three quarters of an hour on two cores.
 """
 
 import argparse
@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import pathlib
 import time
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -39,18 +40,17 @@ from evaluation.batchwise import Checkpoint
 from experiments import reading, trained
 from experiments.classifier import Classifier
 from experiments.score_model import ScoreModel
-from storage import fingerprints
+from storage import fingerprints, resumable
 from storage.resumable import Arrays
 from training import Params
 
-BATCH = 50
+PART = 50  # images that are attacked together, and then judged
 RUNS = 10
 LEVEL = 0.5  # 0.25 for pixels from 0 to 1
 RADII = 0.1, 0.3, 0.2  # for pixels from 0 to 1
 BLIND = PGD(steps=40)
 ADAPTIVE = PGD(steps=20, draws=4)
 AUTO = APGD(steps=40, restarts=3)
-SEED = 0
 # Test images of each row, without an attack and with one that does not know of the purifier.
 NUM = {
     **dict.fromkeys(('none', 'noise', 'smoothing', 'one_step', 'adp'), 500),
@@ -65,11 +65,6 @@ class Row(NamedTuple):
     title: str
     classifier: str
     purifier: Purifier
-
-    @property
-    def is_random(self) -> bool:
-        """Whether runs differ."""
-        return not isinstance(self.purifier, Nothing)
 
 
 def _few(predictor: str) -> DiffPure:
@@ -137,31 +132,33 @@ class Networks:
     workdir: pathlib.Path
     mesh: Mesh
 
-    def trials(self, row: Row, num: int) -> Trials:
-        """The first so many images before a row's defence."""
+    def trials(self, row: Row, part: int) -> Trials:
+        """One part of the images before a row's defence."""
         classifier, params = self.classifiers[row.classifier]
+
+        def gather(indices):
+            return self.images.gather(part * PART + indices)
+
         return Trials(
-            trial=Trial(classifier, self.model, row.purifier, SEED),
-            images=dataclasses.replace(self.images, length=num),
+            trial=Trial(classifier, self.model, row.purifier, seed=part),
+            images=dataclasses.replace(self.images, length=PART, gather=gather),
             classifier=params,
             score=self.score,
             checkpoint=Checkpoint(params, self.workdir, int(fingerprints.checksum(params))),
-            runs=RUNS if row.is_random else 1,
-            batch_size=BATCH,
+            runs=RUNS if row.purifier.is_random else 1,
+            batch_size=PART,
             mesh=self.mesh,
         )
 
-    def find(self, cell: Cell) -> Arrays:
-        """What robustness.judge says of each image."""
+    def find(self, cell: Cell, part: int) -> Arrays:
+        """What robustness.judge says of each image of a part."""
         row, attacked = ROWS[cell.row], None
-        trials = self.trials(row, cell.num)
-        if cell.knows == 'blind':
+        trials = self.trials(row, part)
+        if cell.knows is not None:
             # Of one who knows the classifier alone, the same images for all rows that have it.
-            blind = self.trials(row._replace(purifier=Nothing()), 500)
-            [attacked] = blind.attacked(cell.attack, 'blind', [2 * cell.eps])
-            attacked = attacked[: cell.num]
-        elif cell.knows is not None:
-            [attacked] = trials.attacked(cell.attack, cell.knows, [2 * cell.eps])
+            blind = self.trials(row._replace(purifier=Nothing()), part)
+            attacker = blind if cell.knows == 'blind' else trials
+            [attacked] = attacker.attacked(cell.attack, cell.knows, [2 * cell.eps])
         return trials.judged(attacked)
 
 
@@ -171,58 +168,76 @@ def load(given: argparse.Namespace) -> Networks:
     paths = {'clean': given.classifier, 'noisy': given.noisy}
     classifiers = {name: trained.load('--' + name, pathlib.Path(p)) for name, p in paths.items()}
     shape = classifiers['clean'][0].image_shape
-    config, model, score = trained.load_score_model(
-        '--score', pathlib.Path(given.score), shape, True
-    )
+    path = pathlib.Path(given.score)
+    config, model, score = trained.load_score_model('--score', path, shape, centered=True)
     images = reading.load_images(config.data, 'test', 0)
     place = functools.partial(sharding.put, layout=sharding.copied(mesh))
     placed = {name: (model, place(params)) for name, (model, params) in classifiers.items()}
     return Networks(placed, model, place(score), images, pathlib.Path(given.workdir), mesh)
 
 
-def told(found: Arrays, name: str) -> str:
-    """A share of images in per cent, and its standard error."""
-    share = quantities.mean('', found[name].astype(np.float64))
-    return f'{100 * share.value:.1f} ± {100 * (share.standard_error or 0):.1f}'
+def kept(workdir: pathlib.Path, cell: Cell, part: int) -> pathlib.Path:
+    """Where a part of a cell is kept."""
+    name = fingerprints.fingerprint([*map(str, cell[:4]), str(ROWS[cell.row]), part, RUNS])
+    return workdir / 'cells' / f'{name}.npz'
+
+
+def fill(networks: Networks, cells: list[Cell], until: float) -> None:
+    """Finds what is missing, the first part of all cells before the second, until a time."""
+    for part in range(max(cell.num for cell in cells) // PART):
+        for cell in (cell for cell in cells if part * PART < cell.num):
+            if time.monotonic() > until:
+                return
+            path = kept(networks.workdir, cell, part)
+            if resumable.load(path) is None:
+                resumable.save(path, networks.find(cell, part))
+
+
+def table(workdir: pathlib.Path, cells: list[Cell]) -> Iterator[str]:
+    """Rows of the cells of which there is something."""
+    yield '| defence | attacker knows | attack | eps | images | mean logits | one run | all runs |'
+    yield '| --- ' * 8 + '|'
+    for cell in cells:
+        parts = [resumable.load(kept(workdir, cell, part)) for part in range(cell.num // PART)]
+        parts = [part for part in parts if part is not None]
+        if parts:
+            found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            attack = '' if cell.attack is None else described(cell.attack)
+            told = [share(found[name]) for name in ('by_mean', 'single', 'always')]
+            of_cell = ROWS[cell.row].title, cell.knows or '', attack, f'{cell.eps:g}'
+            yield '| ' + ' | '.join([*of_cell, str(len(found['single'])), *told]) + ' |'
+
+
+def share(values: np.ndarray) -> str:
+    """Of images, in per cent, and its standard error."""
+    found = quantities.mean('', values)
+    return f'{100 * found.value:.1f} ± {100 * (found.standard_error or 0):.1f}'
+
+
+def described(attack: Attack) -> str:
+    """Its name, steps, draws and restarts."""
+    restarts = f', {attack.restarts} restarts' if attack.restarts > 1 else ''
+    draws = f', {attack.draws} draws' if attack.draws > 1 else ''
+    return f'{type(attack).__name__}-{attack.steps}{draws}{restarts}'
 
 
 def main() -> None:
-    """Prints a line for each cell, as it is found."""
+    """Prints the table, after the time that there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('workdir')
     parser.add_argument('--score', default='runs/demo')
     parser.add_argument('--classifier', default='runs/clean')
     parser.add_argument('--noisy', default='runs/classifier')
-    parser.add_argument('--minutes', type=float, default=1e9)
+    parser.add_argument('--minutes', type=float, default=1e9, help='0: what there is already')
     given = parser.parse_args()
-    until = time.monotonic() + 60 * given.minutes
-    sharding.use_cores(BATCH)
+    until, tables = time.monotonic() + 60 * given.minutes, [table_cells(), strength_cells()]
+    sharding.use_cores(PART)
     program_cache.keep_programs()
-    networks = load(given)
-    print(f'{machine.name()}\n')
-    print('| defence | attacker knows | attack | eps | images | mean logits | one run | all runs |')
-    print('| --- ' * 8 + '|')
-    for cell in [*table_cells(), *strength_cells()]:
-        if time.monotonic() > until:
-            break
-        found = networks.find(cell)
-        attack = '' if cell.attack is None else described(cell.attack)
-        numbers = [told(found, name) for name in ('by_mean', 'single', 'always')]
-        cells = [
-            ROWS[cell.row].title,
-            cell.knows or '',
-            attack,
-            f'{cell.eps:g}',
-            cell.num,
-            *numbers,
-        ]
-        print('| ' + ' | '.join(map(str, cells)) + ' |', flush=True)
-
-
-def described(attack: Attack) -> str:
-    """Its name, steps and draws."""
-    name = type(attack).__name__
-    return f'{name}-{attack.steps}, {attack.draws} draws'
+    if given.minutes:
+        fill(load(given), [cell for cells in tables for cell in cells], until)
+    print(machine.name())
+    for cells in tables:
+        print('\n' + '\n'.join(table(pathlib.Path(given.workdir), cells)))
 
 
 if __name__ == '__main__':

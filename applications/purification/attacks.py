@@ -238,12 +238,12 @@ class APGD(Attack):
         """For each step the number of steps since the last look, 0 where there is none: first after
         0.22 of all steps, then ever sooner, by 0.03, down to 0.06.
         """
-        found, share, length = np.zeros(self.steps), 0.0, 0.22
-        last = 0
-        while math.ceil((share + length) * self.steps) < self.steps:
+        found, last, share, length = np.zeros(self.steps), 0, 22, 22
+        # In hundredths, which no rounding shifts.
+        while (look := math.ceil(share * self.steps / 100)) < self.steps:
+            found[look], last = look - last, look
+            length = max(length - 3, 6)
             share += length
-            at = math.ceil(share * self.steps)
-            found[at], last, length = at - last, at, max(length - 0.03, 0.06)
         return found
 
     def climb(self, image_keys, loss, start, center, radius):

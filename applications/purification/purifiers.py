@@ -35,6 +35,7 @@ class Purifier:
 
     level: float = 0.5
     needs_score: ClassVar[bool] = True
+    is_random: ClassVar[bool] = True
 
     @property
     def has_gradient(self) -> bool:
@@ -63,6 +64,7 @@ class Nothing(Purifier):
 
     level: float = 0.0
     needs_score: ClassVar[bool] = False
+    is_random: ClassVar[bool] = False
 
     def __call__(self, image_keys, process, x):
         return _samples(x, 0, 0)

@@ -19,7 +19,7 @@ from applications.purification.attacks import Attack
 from applications.purification.purifiers import Noise, Purifier
 from applications.purification.robustness import Defence
 from datasets.loading import Images
-from devices import sharding
+from devices import processes, sharding
 from evaluation.batchwise import Checkpoint, OverData
 from experiments.classifier import Classifier
 from experiments.experiment import Batch
@@ -132,12 +132,29 @@ class Trials:
         seen = fingerprints.of_arrays(attacked)
         return self._over('judge', self._judge, images, 0.0, (self.runs, seen))
 
-    def _over(self, name: str, program: Callable, images: Images, radius: float, *given: Any):
-        params = {
+    def purified(self, x: Attacked) -> tuple[Attacked, Attacked]:
+        """The first images as they were attacked, in the noise of a draw of the purifier, and what
+        it makes of them.
+        """
+
+        def run(params, x):
+            image_keys = self.trial.keys({'index': jnp.arange(len(x))})
+            noised = self.trial.purifier.noised(image_keys, x)
+            return noised, self.trial.defence(params).purify(image_keys, x)
+
+        copied = sharding.copied(self.mesh)
+        return processes.gather(
+            sharding.jit(self.mesh, run, out_shardings=copied)(self._params(0.0), x)
+        )
+
+    def _params(self, radius: float) -> dict[str, Any]:
+        return {
             'classifier': self.classifier,
             'score': self.score,
             'radius': jnp.float32(radius),
         }
+
+    def _over(self, name: str, program: Callable, images: Images, radius: float, *given: Any):
         over_images = OverData(
             name=name,
             function=program,
@@ -147,7 +164,7 @@ class Trials:
             mesh=self.mesh,
             depends_on=(self.trial.purifier, self.trial.seed, radius, self._scored, *given),
         )
-        return over_images(dataclasses.replace(self.checkpoint, params=params))
+        return over_images(dataclasses.replace(self.checkpoint, params=self._params(radius)))
 
     @functools.cached_property
     def _scored(self) -> int | None:

@@ -25,7 +25,7 @@ from parameterization import Process
 from tests.support import parameter_counts
 
 ROOT = pathlib.Path(__file__).parents[2]
-CLASSIFIERS = ['ve/cifar10_classifier', 've/mnist_classifier']
+CLASSIFIERS = ['ve/cifar10_classifier', 've/mnist_classifier', 've/mnist_classifier_clean']
 LATENT = ['lsgm/mnist', 'lsgm/mnist_autoencoder', 'lsgm/mnist_prior']
 ALL = sorted(
     path.relative_to(ROOT / 'configs').with_suffix('').as_posix()
