@@ -7,7 +7,7 @@ are the options that their classes declare (models/, sde_lib.py).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -103,7 +103,7 @@ def score_model(name: str | None = None) -> Fields:
         'training': {**run(), **times(), **score_matching()},
         'sampling': sampling(),
         'task': task(),
-        'purify': fields.of_choices({'task.name': ('purify',)}, purification()),
+        'purify': purification({'task.name': ('purify',)}),
         'eval': {**evaluation(), **score_evaluation()},
     }
 
@@ -706,14 +706,15 @@ KNOWN = ('blind', 'bpda', 'full')
 CORRUPTIONS = ('noise', 'blur', 'contrast', 'pixelate', 'jpeg')
 
 
-def purification() -> Fields:
-    """What stands before a classifier."""
+def purification(of: Mapping[str, Collection]) -> Fields:
+    """How images are purified, where these choices ask for it."""
     section = {
-        'method': Field('adp', 'how images are purified', OneOf(PURIFIERS)),
+        'method': Field('adp', 'how images are purified', OneOf(PURIFIERS), of=of),
         'level': Field(
             0.25,
             'standard deviation of the noise that they get first, of pixels from 0 to 1',
             POSITIVE,
+            of={'purify.method': PURIFIERS[:-1]},
         ),
         'rate': Field(
             None,
@@ -742,12 +743,7 @@ def purification() -> Fields:
 
 def defence() -> Fields:
     """What stands before the classifier while it is attacked, and how both are judged."""
-    section = purification()
-    section['method'] = dataclasses.replace(
-        section['method'],
-        of={'eval.robustness': KNOWN, 'eval.corruptions': CORRUPTIONS},
-    )
-    section['level'] = dataclasses.replace(section['level'], of={'purify.method': PURIFIERS[:-1]})
+    of = {'eval.robustness': KNOWN, 'eval.corruptions': CORRUPTIONS}
     further = {
         'workdir': Field(
             None, 'of the score model', type=str, of={'purify.method': PURIFIERS[:-2]}
@@ -757,13 +753,11 @@ def defence() -> Fields:
             'fresh draws of the purifier, after the attack: of their mean logits, of one of them '
             'and of all is said how often they are right',
             FEW,
-            of=section['method'].of,
+            of=of,
         ),
-        'num_images': Field(
-            200, 'the first of the test split; 0: all', STEPS, of=section['method'].of
-        ),
+        'num_images': Field(200, 'the first of the test split; 0: all', STEPS, of=of),
     }
-    return {**section, **fields.changeable(further)}
+    return {**purification(of), **fields.changeable(further)}
 
 
 def attack() -> Fields:

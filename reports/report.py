@@ -231,8 +231,8 @@ EXHIBITS = (
     (
         'purification.png',
         'Attacked, and purified',
-        'Test images in the first column; what an attacker made of them; that in the noise of the '
-        'purifier; what the purifier makes of it.',
+        'Test images in the first row; below them what an attacker made of them, that in the noise '
+        'of the purifier, and what the purifier makes of it.',
     ),
     (
         'denoising.png',

@@ -240,9 +240,10 @@ def _load_score(config: ConfigDict, image_format: ImageFormat) -> tuple[Any, Any
 
 
 def show_attacks(defended: Trials, attacked: Attacked) -> np.ndarray:
-    """A picture with a row for each of the first images: as it is, attacked, in noise, purified."""
+    """A picture of the first images, one a column: as they are, attacked, in noise, purified."""
     pixels = defended.images.gather(np.arange(min(SHOWN, len(attacked))))['image']
     first = attacked[: len(pixels)]
     to_uint8 = defended.trial.classifier.format.to_uint8
     states = [first, *defended.purified(first)]
-    return in_rows([pixels, *(np.asarray(to_uint8(jnp.asarray(state))) for state in states)])
+    rows = [pixels, *(np.asarray(to_uint8(jnp.asarray(state))) for state in states)]
+    return pictures.grid(np.concatenate(rows), len(pixels))
