@@ -261,6 +261,7 @@ def evaluate(config: ConfigDict, workdir: pathlib.Path) -> None:
         if config.eval.loss:
             measures.append(test_loss_measure(config, workdir, experiment, mesh))
         measures += experiment.measures(workdir)
+        measures += applications.create_measures(config, experiment, mesh)
     found, problems = {}, []
     for wanted in steps(config, workdir):
         state = run_files.restore(config, workdir, experiment, mesh, wanted)

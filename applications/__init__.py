@@ -4,7 +4,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from applications.conditional import run as conditional
+from applications.purification import run as purification
 from datasets.classes import Classes
+from evaluation.batchwise import Measure
 from experiments.experiment import Drawing, Experiment
 
 
@@ -15,6 +17,19 @@ def create_drawing(
 
     `trained_with` are the classes of the training data, as far as they are known.
     """
-    if 'task' in config and config.task.name != 'none':
-        return conditional.create_drawing(config, experiment.model, mesh, trained_with)
-    return experiment.drawing()
+    name = config.task.name if 'task' in config else 'none'
+    if name == 'none':
+        return experiment.drawing()
+    if name == 'purify':
+        return purification.create_drawing(config, experiment.model)
+    return conditional.create_drawing(config, experiment.model, mesh, trained_with)
+
+
+def create_measures(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> list[Measure]:
+    """What --mode=eval finds out besides the measures of the experiment: what becomes of it in a
+    system, as config.eval says.
+    """
+    # A classifier may stand behind a purifier.
+    if 'robustness' in config.eval:
+        return purification.create_measures(config, experiment, mesh)
+    return []

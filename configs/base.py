@@ -7,7 +7,7 @@ are the options that their classes declare (models/, sde_lib.py).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -132,6 +132,7 @@ def score_model(name: str | None = None) -> Fields:
         'training': {**run(), **times(), **score_matching()},
         'sampling': sampling(),
         'task': task(),
+        'purify': purification({'task.name': ('purify',)}),
         'eval': {**evaluation(), **score_evaluation()},
     }
 
@@ -144,6 +145,8 @@ def noise_classifier(name: str | None = None) -> Fields:
         'model': network(models.CLASSIFIERS, name or 'wideresnet'),
         'training': {**run(), **noise_of_images()},
         'eval': {**evaluation(), **classifier_evaluation()},
+        'purify': defence(),
+        'attack': attack(),
     }
 
 
@@ -452,7 +455,7 @@ def equation_training() -> Fields:
 def adam() -> Fields:
     """The optimiser Adam as it stands."""
     fields = {name: optim()[name] for name in ('lr', 'beta1', 'beta2')}
-    return {name: dataclasses.replace(field, of=None) for name, field in fields.items()}
+    return {name: dataclasses.replace(field, of={}) for name, field in fields.items()}
 
 
 def decay() -> Fields:
@@ -890,7 +893,7 @@ def sampling_points() -> Fields:
 
 # Those of applications/conditional, which stands above configs.
 MEASURED_TASKS = ('inpaint', 'colourise', 'superresolve', 'deblur', 'linear')
-TASKS = ('none', 'class', *MEASURED_TASKS)
+TASKS = ('none', 'class', *MEASURED_TASKS, 'purify')
 GUIDED = ('dps', 'pigdm')
 TASK_METHODS = ('projection', *GUIDED)
 
@@ -921,13 +924,18 @@ def task() -> Fields:
             of={'task.name': ('class',)},
         ),
         **fields.of_choices(
-            {'task.name': MEASURED_TASKS},
+            {'task.name': (*MEASURED_TASKS, 'purify')},
             {
                 'images': Field(
                     None, 'FILE.png, folder:PATH or npz:PATH; None: the test split', type=str
                 ),
                 'num_images': Field(8, 'the first of them', COUNT),
                 'samples_each': Field(4, 'samples for each of them', COUNT),
+            },
+        ),
+        **fields.of_choices(
+            {'task.name': MEASURED_TASKS},
+            {
                 'measured': Field(
                     False, 'the images are measurements already: grey, small or blurred'
                 ),
@@ -976,6 +984,86 @@ def task() -> Fields:
         ),
     }
     return fields.changeable(section)
+
+
+# Purification
+
+# Those of applications/purification and evaluation/corruptions.py, which stand above configs.
+PURIFIERS = ('adp', 'adp_published', 'denoise_once', 'diffpure', 'noise', 'none')
+ASCENTS = ('adp', 'adp_published')
+ATTACKS = ('pgd', 'apgd')
+NORMS = ('linf', 'l2')
+KNOWN = ('blind', 'bpda', 'full')
+CORRUPTIONS = ('noise', 'blur', 'contrast', 'pixelate', 'jpeg')
+
+
+def purification(of: Mapping[str, Collection]) -> Fields:
+    """How images are purified, where these choices ask for it."""
+    section = {
+        'method': Field('adp', 'how images are purified', OneOf(PURIFIERS), of=of),
+        'level': Field(
+            0.25,
+            'standard deviation of the noise that they get first, of pixels from 0 to 1',
+            POSITIVE,
+            of={'purify.method': PURIFIERS[:-1]},
+        ),
+        'rate': Field(
+            None,
+            "share of the score that a step takes away; None: the method's, 0.6, as published 0.05",
+            Range(0, 1, without_low=True),
+            type=float,
+            of={'purify.method': ASCENTS},
+        ),
+        'steps': Field(
+            None,
+            "of the ascent, or of the sampler's grid; None: 3, as published 10, sampling.steps",
+            Range(1, 10_000),
+            type=int,
+            of={'purify.method': (*ASCENTS, 'diffpure')},
+        ),
+        'sampler': Field(
+            None,
+            "what goes back, with the other fields of the score model's sampling; None: its method",
+            OneOf(METHODS),
+            type=str,
+            of={'purify.method': ('diffpure',)},
+        ),
+    }
+    return fields.changeable(section)
+
+
+def defence() -> Fields:
+    """What stands before the classifier while it is attacked, and how both are judged."""
+    of = {'eval.robustness': KNOWN, 'eval.corruptions': CORRUPTIONS}
+    further = {
+        'workdir': Field(
+            None, 'of the score model', type=str, of={'purify.method': PURIFIERS[:-2]}
+        ),
+        'runs': Field(
+            10,
+            'fresh draws of the purifier, after the attack: of their mean logits, of one of them '
+            'and of all is said how often they are right',
+            FEW,
+            of=of,
+        ),
+        'num_images': Field(200, 'the first of the test split; 0: all', STEPS, of=of),
+    }
+    return {**purification(of), **fields.changeable(further)}
+
+
+def attack() -> Fields:
+    """How the classifier is attacked."""
+    section = {
+        'method': Field('pgd', 'projected gradients, or those of Auto-PGD', OneOf(ATTACKS)),
+        'norm': Field('linf', 'of the ball around an image', OneOf(NORMS)),
+        'eps': Field((0.1, 0.3), 'its radii, of pixels from 0 to 1', POSITIVE),
+        'steps': Field(40, 'of each start', COUNT),
+        'draws': Field(
+            4, 'of a random purifier, whose mean gradient is followed, of bpda and full', FEW
+        ),
+        'restarts': Field(1, 'random starts, of which the best counts', FEW),
+    }
+    return fields.of_choices({'eval.robustness': KNOWN}, fields.changeable(section))
 
 
 # Evaluation
@@ -1164,6 +1252,19 @@ def classifier_evaluation() -> Fields:
             'batches of training data by which the noise of gradients is measured, for sgd and '
             'svag; 0: it is not',
             STEPS,
+        ),
+        'robustness': Field(
+            (),
+            'what attackers know: the classifier, purified images, the gradient of all; (): there '
+            'are no attackers',
+            OneOf(KNOWN),
+            type=str,
+        ),
+        'corruptions': Field(
+            (),
+            'what is done to images, in five strengths, with and without purification; (): nothing',
+            OneOf(CORRUPTIONS),
+            type=str,
         ),
     }
     return fields.changeable(section)

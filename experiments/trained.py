@@ -1,9 +1,11 @@
-"""Classifiers that this project has trained, from their workdirs: for guidance, for features."""
+"""Networks that this project has trained, from their workdirs: classifiers for guidance and for
+features, score models for purification."""
 
 import pathlib
 
 import jax
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from choices import InputError
 from configs import base
@@ -12,6 +14,10 @@ from evaluation.extractors import Network
 from experiments import programs
 from experiments.classification import Classification
 from experiments.classifier import Classifier
+from experiments.experiment import Experiment
+from experiments.reading import ImageFormat
+from experiments.score_matching import ScoreMatching
+from experiments.score_model import ScoreModel
 from shapes import ImageShape
 from storage import workdirs
 from storage.checkpoints import Checkpoints
@@ -29,30 +35,25 @@ def load(
     Raises InputError, which begins with `field`, if there is none for images of this shape, scaled
     as `centered` says, where these matter.
     """
-    values = workdirs.read_config(workdir)
-    if values is None:
-        raise InputError(
-            f'{field}: {workdir} has no config.json; train a classifier there first, as '
-            'configs/ve/mnist_classifier.py says'
-        )
-    config = base.recorded(values)
-    if config.experiment != 'classifier':
-        raise InputError(f'{field}: {workdir} has a {config.experiment!r}, no classifier')
+    config = _config(field, workdir, 'classifier', 'configs/ve/mnist_classifier.py')
     # Copied to all devices, so that every process has it whole.
     mesh = sharding.create_mesh()
     experiment = Classification(config, mesh)
-    found = experiment.model
-    if image_shape not in (None, found.image_shape):
-        sizes = ['x'.join(map(str, shape)) for shape in (found.image_shape, image_shape)]
-        raise InputError(
-            f'{field}: {workdir} classifies images of {sizes[0]}, and those of this config have '
-            f'{sizes[1]}'
-        )
-    if centered not in (None, found.format.centered):
-        raise InputError(
-            f'{field}: centered {found.format.centered} in {workdir}, and {centered} here'
-        )
-    return found, _restored(field, workdir, experiment, mesh)
+    _check_format(field, workdir, experiment.model.format, image_shape, centered)
+    return experiment.model, _restored(field, workdir, experiment, mesh)
+
+
+def load_score_model(
+    field: str, workdir: pathlib.Path, image_shape: ImageShape, centered: bool
+) -> tuple[ConfigDict, ScoreModel, Params]:
+    """The config of a workdir, its score model, and the averaged parameters of its newest
+    checkpoint. Raises InputError, which begins with `field`, if there is none for such images.
+    """
+    config = _config(field, workdir, 'score_model', 'configs/vp/mnist_ddpmpp.py')
+    mesh = sharding.create_mesh()
+    experiment = ScoreMatching(config, mesh)
+    _check_format(field, workdir, experiment.model.format, image_shape, centered)
+    return config, experiment.model, _restored(field, workdir, experiment, mesh)
 
 
 def features(field: str, workdir: pathlib.Path, image_shape: ImageShape | None = None) -> Network:
@@ -67,7 +68,37 @@ def features(field: str, workdir: pathlib.Path, image_shape: ImageShape | None =
     )
 
 
-def _restored(field: str, workdir: pathlib.Path, experiment: Classification, mesh: Mesh) -> Params:
+def _config(field: str, workdir: pathlib.Path, kind: str, example: str) -> ConfigDict:
+    """The config of a workdir that has a run of this kind, of which `example` is a config file."""
+    values, named = workdirs.read_config(workdir), kind.replace('_', ' ')
+    if values is None:
+        raise InputError(
+            f'{field}: {workdir} has no config.json; train a {named} there first, as {example} says'
+        )
+    config = base.recorded(values)
+    if config.experiment != kind:
+        raise InputError(f'{field}: {workdir} has a {config.experiment!r}, no {named}')
+    return config
+
+
+def _check_format(
+    field: str,
+    workdir: pathlib.Path,
+    found: ImageFormat,
+    image_shape: ImageShape | None,
+    centered: bool | None,
+) -> None:
+    if image_shape not in (None, found.shape):
+        sizes = ['x'.join(map(str, shape)) for shape in (found.shape, image_shape)]
+        raise InputError(
+            f'{field}: {workdir} is for images of {sizes[0]}, and those of this config '
+            f'have {sizes[1]}'
+        )
+    if centered not in (None, found.centered):
+        raise InputError(f'{field}: centered {found.centered} in {workdir}, and {centered} here')
+
+
+def _restored(field: str, workdir: pathlib.Path, experiment: Experiment, mesh: Mesh) -> Params:
     abstract = programs.abstract_state(experiment, mesh)
     with Checkpoints(workdir / 'checkpoints') as checkpoints:
         if not checkpoints.steps():

@@ -230,6 +230,12 @@ def exhibits(directory: pathlib.Path) -> str:
 
 EXHIBITS = (
     (
+        'purification.png',
+        'Attacked, and purified',
+        'Test images in the first row; below them what an attacker made of them, that in the noise '
+        'of the purifier, and what the purifier makes of it.',
+    ),
+    (
         'denoising.png',
         'From noise to images',
         'Pairs of rows: states on their way along the probability-flow ODE, scaled to one range, '

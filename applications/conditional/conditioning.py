@@ -162,7 +162,7 @@ def create_measured_sampler(
     config: ConfigDict, model: ScoreModel, measurement: Measurement
 ) -> Draw:
     """Images of which `given.y` are measurements, task.samples_each of every one."""
-    task, label = config.task, _one_label(config, model)
+    task, label = config.task, one_label(config, model)
     sampler = image_drawing.create_sampler(config, model.sde, config.sampling.method)
     create_method = choose(METHODS, task.method, 'task.method')
     condition = create_method(config, sampler, measurement)
@@ -178,7 +178,7 @@ def create_measured_sampler(
     return _each(draw_one)
 
 
-def _one_label(config: ConfigDict, model: ScoreModel) -> int | None:
+def one_label(config: ConfigDict, model: ScoreModel) -> int | None:
     """The class of all images; without one, class-conditional networks draw as if they had none."""
     label = config.task.label
     if not model.num_classes:

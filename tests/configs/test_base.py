@@ -9,10 +9,11 @@ from ml_collections import ConfigDict
 import models
 import sde_lib
 from applications.conditional import conditioning
+from applications.purification import attacks, purifiers
 from choices import InputError, Range
 from configs import base, document, fields
 from configs.fields import Field
-from evaluation import quality
+from evaluation import corruptions, quality
 from experiments import kinds, latent, score_measures, validation
 from tests import tiny_classifier
 
@@ -34,13 +35,18 @@ def declared(kind, network):
 @pytest.mark.parametrize(
     ('names', 'table'),
     [
-        (base.TASKS, ['none', *conditioning.TASKS]),
+        (base.TASKS, ['none', *conditioning.TASKS, 'purify']),
         (base.MEASURED_TASKS, conditioning.MEASURED_TASKS),
         (base.TASK_METHODS, conditioning.METHODS),
         (base.EXTRACTORS, score_measures.NETWORKS),
         (base.SPLITS, quality.OTHER_SPLITS),
         (base.EXPERIMENTS, kinds.EXPERIMENTS),
         (base.STAGES, latent.FROZEN),
+        (base.PURIFIERS, purifiers.PURIFIERS),
+        (base.ATTACKS, attacks.ATTACKS),
+        (base.NORMS, attacks.NORMS),
+        (base.KNOWN, attacks.LOSSES),
+        (base.CORRUPTIONS, corruptions.CORRUPTIONS),
     ],
 )
 def test_names_are_those_of_the_tables_that_configs_cannot_import(names, table):
@@ -116,7 +122,7 @@ FREE_OF_FIXED_SECTIONS = {
 @pytest.mark.parametrize(('kind', 'network'), ALL)
 def test_a_run_keeps_what_its_checkpoints_depend_on(kind, network):
     is_fixed = base.is_fixed(kind)
-    free_sections = {'mesh', 'sampling', 'task', 'eval', 'debug'}
+    free_sections = {'mesh', 'sampling', 'task', 'purify', 'attack', 'eval', 'debug'}
     for name in declared(kind, network):
         free = name.split('.')[0] in free_sections or name in FREE_OF_FIXED_SECTIONS
         assert is_fixed(name) != free, name

@@ -27,7 +27,13 @@ from parameterization import Process
 from tests.support import parameter_counts
 
 ROOT = pathlib.Path(__file__).parents[2]
-CLASSIFIERS = ['svag/digits', 've/cifar10_classifier', 've/mnist_classifier']
+CLASSIFIERS = [
+    'svag/digits',
+    *[
+        f've/{name}'
+        for name in ('cifar10_classifier', 'mnist_classifier', 'mnist_classifier_clean')
+    ],
+]
 LATENT_SMALL = [
     *[f'lsgm/small/{stage}' for stage in ('autoencoder', 'prior', 'joint')],
     *('lsgm/small/convolutional_autoencoder', 'lsgm/small/convolutional'),

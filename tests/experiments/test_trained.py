@@ -47,7 +47,7 @@ def test_features_are_the_layer_before_the_logits(workdir):
 def test_what_is_no_classifier_of_these_images_is_refused(workdir, tmp_path):
     with pytest.raises(InputError, match='^a.field: .* has no config.json; train a classifier'):
         load(tmp_path)
-    with pytest.raises(InputError, match='^a.field: .* classifies images of 8x8x1, .* 28x28x1'):
+    with pytest.raises(InputError, match='^a.field: .* is for images of 8x8x1, .* 28x28x1'):
         load(workdir, (28, 28, 1))
     with pytest.raises(InputError, match='^a.field: centered True in .*, and False here'):
         load(workdir, centered=False)
