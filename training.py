@@ -218,7 +218,3 @@ def clip_by_global_norm(max_norm: float) -> optax.GradientTransformationExtraArg
 def run_steps(step: Callable, state: TrainState, batches: Batch) -> tuple[TrainState, Any]:
     """Several steps; batches and metrics have a leading axis of steps."""
     return lax.scan(step, state, batches)
-
-
-# Both decouple weight decay from the gradient.
-OPTIMIZERS = {'adam': optax.adamw, 'adamax': optax.adamaxw}
