@@ -21,7 +21,7 @@ import parameterization
 import sampling as samplers
 import sde_lib
 import time_sampling
-import training as training_steps
+import training
 from choices import InputError, OneOf, Range, choose, fields_of
 from configs import fields
 from configs.fields import Field, Fields, Values
@@ -688,7 +688,7 @@ def optim() -> Fields:
             'adam',
             'adam; adamax: the largest gradient in the place of the root; sgd: no momentum; svag: '
             'sgd of the same noise, in smaller steps (docs/svag.md)',
-            training_steps.OPTIMIZERS,
+            training.OPTIMIZERS,
         ),
         'lr': Field(2e-4, 'learning rate', POSITIVE),
         'warmup': Field(5000, 'updates over which it rises from 0; of svag steps of sgd', STEPS),

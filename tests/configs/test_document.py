@@ -17,7 +17,7 @@ def test_every_field_has_a_row():
 
 def test_a_row_says_all_that_is_declared():
     text = document.text()
-    kinds = '`score_model`, `classifier`, `latent_score_model`'
+    kinds = '`score_model`, `classifier`, `latent_score_model`, `simulated_score_model`'
     assert f'| `optim.ema_rate` | `0.9999` | number, >= 0, < 1 | {kinds} |  | decay of the' in text
     of_sde = '`sampling.method` or `eval.samplers`: `sde` | yes | solver of'
     assert f'`score_model`, `latent_score_model`; {of_sde}' in text

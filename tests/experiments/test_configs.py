@@ -88,6 +88,7 @@ NEW = [
     *[f'{sde}/mnist_ddpmpp' for sde in ('subvp', 've', 'vp')],
     'vp/mnist_classes_ddpmpp',
     'vp/mnist_energy',
+    'vp/mnist_fd_sliced_vr',
     'vp/patches_ddpmpp',
 ]
 
