@@ -21,9 +21,10 @@ from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import LOWER, Quantity, mean
 from experiments import image_drawing, run_files, score_measures
 from experiments.experiment import Drawing, Program
-from experiments.latent_model import LatentModel
+from experiments.latent_model import AUTOENCODER, PRIOR, LatentModel
 from experiments.reading import check_time
 from experiments.score_measures import Load
+from models import spectral
 from solvers.ode import ODESolver
 from storage import resumable
 from storage.resumable import Arrays
@@ -43,7 +44,8 @@ def create(
     )
     if config.eval.bpd:
         measures.insert(0, evidence_measure(config, model, load_compared('test'), mesh))
-    return measures
+    penalised = [part for part in (AUTOENCODER, PRIOR) if config.training[f'spectral_{part}']]
+    return [*measures, spectral_measure(penalised)] if penalised else measures
 
 
 def drawing(config: ConfigDict, model: LatentModel, method: str) -> Drawing:
@@ -80,6 +82,22 @@ def evidence_measure(
         of_images = {'bits_per_dim': negative_evidence(arrays) / (dim * math.log(2)), **arrays}
         processes.on_first(resumable.save, path, of_images)
         return Found(summary(arrays, dim))
+
+    return measure
+
+
+def spectral_measure(parts: list[str]) -> Measure:
+    """The spectral penalty of these parts of the parameters."""
+
+    def measure(checkpoint: Checkpoint) -> Found:
+        penalty = jax.jit(spectral.penalty)
+        found = {part: float(penalty(checkpoint.params[part])) for part in parts}
+        return Found(
+            [
+                Quantity(f'spectral_penalty_{part}', value, better=LOWER)
+                for part, value in found.items()
+            ]
+        )
 
     return measure
 
