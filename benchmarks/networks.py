@@ -50,6 +50,7 @@ CASES = {
 }
 LATENT_CASES = {
     'LSGM of digits, flat, batch 128': ('configs.lsgm.small.joint', {}, 128),
+    'LSGM of digits, convolutional, batch 64': ('configs.lsgm.small.convolutional', {}, 64),
 }
 
 

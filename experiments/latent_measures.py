@@ -25,9 +25,10 @@ from evaluation.batchwise import Checkpoint, Found, Measure, OverData
 from evaluation.quantities import LOWER, Quantity, mean
 from experiments import image_drawing, latent_exhibits, run_files, score_measures
 from experiments.experiment import Batch, Drawing, Program
-from experiments.latent_model import LatentModel
+from experiments.latent_model import AUTOENCODER, PRIOR, LatentModel
 from experiments.reading import check_time
 from experiments.score_measures import Load
+from models import spectral
 from parameterization import Process
 from shapes import ImageKeys, PerImage, State
 from solvers.ode import ODESolver
@@ -55,7 +56,8 @@ def create(
         measures.append(
             score_measures.exhibits_measure(config, model.codes, draw, write, load_compared, mesh)
         )
-    return measures
+    penalised = [part for part in (AUTOENCODER, PRIOR) if config.training[f'spectral_{part}']]
+    return [*measures, spectral_measure(penalised)] if penalised else measures
 
 
 def drawing(config: ConfigDict, model: LatentModel, method: str) -> Drawing:
@@ -108,6 +110,22 @@ def evidence_measure(
             of_images |= {'by_sampling': sampled['cross_entropy'][:num]}
         processes.on_first(resumable.save, path, of_images)
         return Found(summary(arrays, sampled, dim))
+
+    return measure
+
+
+def spectral_measure(parts: list[str]) -> Measure:
+    """The spectral penalty of these parts of the parameters."""
+
+    def measure(checkpoint: Checkpoint) -> Found:
+        penalty = jax.jit(spectral.penalty)
+        found = {part: float(penalty(checkpoint.params[part])) for part in parts}
+        return Found(
+            [
+                Quantity(f'spectral_penalty_{part}', value, better=LOWER)
+                for part, value in found.items()
+            ]
+        )
 
     return measure
 

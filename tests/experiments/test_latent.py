@@ -10,9 +10,9 @@ import pytest
 from configs import base, fields
 from devices import sharding
 from evaluation import quantities
+from evaluation.batchwise import Checkpoint
 from experiments import kinds, latent_measures
 from experiments.score_model import MIXING_LOGIT
-from models import spectral
 from reports import logs
 from tests import tiny_latent
 from tests.support import networks, program
@@ -155,6 +155,17 @@ def test_latents_of_finer_sizes_are_in_the_bound_of_all_stages():
     )
 
 
+def test_images_with_finer_latents_are_the_same_in_every_order():
+    config = tiny_hierarchy()
+    config.sampling.update({'method': 'dpmpp_2m', 'steps': 2})
+    experiment = kinds.create(config, MESH)
+    draw = networks.quick_jit(experiment.drawing().draw)
+    params, key = random_params(experiment), jax.random.key(0)
+    images, swapped = (draw(params, key, jnp.array(order)) for order in ([0, 1], [1, 0]))
+    np.testing.assert_array_equal(images['pixels'][::-1], swapped['pixels'])
+    assert (images['pixels'][0] != images['pixels'][1]).any()
+
+
 def test_balancing_ends_with_the_warm_up():
     config = tiny_hierarchy()
     config.training.update({'stage': 'autoencoder', 'kl_warmup': 10, 'kl_balancing': True})
@@ -190,18 +201,18 @@ def test_the_autoencoder_learns_at_a_rate_of_its_own():
     )
 
 
-def test_training_adds_the_spectral_penalty_of_what_is_trained():
+def test_training_adds_the_spectral_penalty_that_an_evaluation_reports(tmp_path):
     weights = {'spectral_autoencoder': 0.25, 'spectral_prior': 0.5}
+    config, penalised = make('joint', **weights)
     _, plain = make('joint')
     params = random_params(plain)
     state, batch = plain._update.init(params), batch_of(plain)
-    losses = [
-        float(jax.jit(of.step)(state, batch)[1].loss) for of in (plain, make('joint', **weights)[1])
-    ]
-    expected = sum(
-        weights[f'spectral_{part}'] * spectral.penalty(params[part])
-        for part in ('autoencoder', 'prior')
-    )
+    losses = [float(jax.jit(of.step)(state, batch)[1].loss) for of in (plain, penalised)]
+    config.eval.update({'bpd': False, 'samplers': ()})
+    [measure] = latent_measures.create(config, penalised.model, penalised.data, tmp_path, MESH)
+    found = measure(Checkpoint(params, tmp_path, 0)).quantities
+    assert [q.name for q in found] == ['spectral_penalty_autoencoder', 'spectral_penalty_prior']
+    expected = sum(w * q.value for w, q in zip(weights.values(), found, strict=True))
     np.testing.assert_allclose(losses[1] - losses[0], expected, rtol=1e-3)
 
 

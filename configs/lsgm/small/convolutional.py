@@ -14,7 +14,7 @@ def get_config():
     """The second stage."""
     config = base.convolutional()
     config.training.stage = 'joint'
-    config.training.num_steps = 18_000
+    config.training.num_steps = 15_000
     config.training.t_min = 0.01
     config.optim.lr = 2e-3
     return config
