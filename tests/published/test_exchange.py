@@ -74,6 +74,14 @@ def test_training_goes_on_with_the_moments_of_adam(config, experiment, params, p
     assert restored.step == 20
 
 
+def test_gradient_descent_has_no_use_for_moments(config, params, path):
+    plain = config.copy_and_resolve_references()
+    plain.optim.name = 'sgd'
+    state, words = exchange.read(path, kinds.create(plain).init)
+    assert_equal(state.params, params)
+    assert words == 'parameters, their moving average and a fresh optimiser'
+
+
 def test_parameters_and_their_average_are_told_apart(experiment, params, average, path):
     state, words = exchange.read(path, experiment.init)
     assert_equal(state.params, params)
