@@ -252,7 +252,8 @@ def _define(primitive, plain, transposes, joins):
     """Tells JAX all about a bilinear primitive (a, b) -> `plain(a, b)`.
 
     Under vmap, the new axis of an operand joins one that is the output's too: its batch or
-    channels. `joins` has that axis of the operand and of the output, for `a` and for `b`.
+    channels. `joins` has that axis of the operand and of the output, for `a` and for `b`. The new
+    axis is the minor one: a batch that devices share stays in the same parts.
     """
 
     @functools.cache  # Networks have many alike, and tracing one takes a millisecond.
@@ -269,12 +270,13 @@ def _define(primitive, plain, transposes, joins):
             return jax.vmap(lambda a, b: plain(a, b, **params), axes)(*operands), 0
         i = 0 if axes[1] is None else 1
         axis, out_axis = joins[i]
-        a = jnp.moveaxis(operands[i], axes[i], axis)
+        a = jnp.moveaxis(operands[i], axes[i], axis + 1)
         joined = a.reshape(*a.shape[:axis], -1, *a.shape[axis + 2 :])
         operands = (joined, operands[1]) if i == 0 else (operands[0], joined)
         out = primitive.bind(*operands, **params)
-        split = (a.shape[axis], -1)
-        return out.reshape(*out.shape[:out_axis], *split, *out.shape[out_axis + 1 :]), out_axis
+        split = a.shape[axis : axis + 2]
+        out = out.reshape(*out.shape[:out_axis], *split, *out.shape[out_axis + 1 :])
+        return out, out_axis + 1
 
     bind = jax.jit(
         lambda a, b, padding, precision: primitive.bind(a, b, padding=padding, precision=precision),

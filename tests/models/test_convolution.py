@@ -106,6 +106,15 @@ def test_vmap_agrees(axes):
     assert_close(gradients(convolution.conv2d), gradients(reference))
 
 
+def test_an_axis_of_vmap_joins_the_batch_without_parting_it():
+    """Devices that share a batch would have to exchange it otherwise."""
+    joined = jax.vmap(functools.partial(convolution.conv2d, w=W), 1, 1)
+    jaxpr = jax.make_jaxpr(joined)(jnp.stack([X, X + 1], 1)).jaxpr
+    names = [equation.primitive.name for equation in jaxpr.eqns]
+    assert names.count('reshape') == 2
+    assert 'transpose' not in names
+
+
 @pytest.mark.parametrize('shape', [(2, 8, 8, 2), (2, 7, 6, 2)])
 def test_stride_two_agrees(shape):
     x = jax.random.normal(jax.random.key(2), shape)
