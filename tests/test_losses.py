@@ -1,6 +1,7 @@
 """Objectives against the published code, closed forms, and the scores that minimise them."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import sde_lib
 from choices import ArgumentError
 from parameterization import Process
 from sde_lib import expand
-from tests.support import golden
+from tests.support import golden, mixture
 
 LINEAR = [sde_lib.SDES[name]() for name in sde_lib.SDES if name not in ('ddpm', 'smld')]
 
@@ -242,6 +243,204 @@ def test_edm_weighting_with_its_preconditioning_has_unit_weight_on_the_network()
     )
     slope = sde_lib.expand(sde.sigma(t), x) * (of_one - of_zero)
     np.testing.assert_allclose(losses.edm(sde, t) * slope[:, 0] ** 2, 1.0, rtol=1e-5)
+
+
+# The objectives without a residual, and all of them by one number
+
+DATA = mixture.example()
+
+
+def wider(sde, x, t):
+    """The log density of a mixture that is not that of the data."""
+    model = mixture.example()
+    alpha = expand(sde.alpha(t), x)
+    variance = (0.6 * sde.alpha(t)) ** 2 + sde.sigma(t) ** 2
+    squares = ((x[:, None] - 0.8 * alpha[:, None] * model.means) ** 2).sum(axis=2)
+    return jax.scipy.special.logsumexp(-0.5 * squares / variance[:, None], axis=1)
+
+
+def energy(sde):
+    """A process that is wrong by some tens of per cent, as an energy."""
+    return parameterization.energy_process(sde, functools.partial(wider, sde))
+
+
+def field(sde):
+    """Its score alone."""
+    return Process(sde, energy(sde).score)
+
+
+@functools.cache
+def expected_loss(sde, weighting, times, width=300):
+    """The mean denoising loss at each of these times, by quadrature over the plane:
+
+        weight (|sigma (score - exact)|^2 + dim - |sigma exact|^2) / dim.
+
+    The first term is the Fisher divergence, and the others are the known constant.
+    """
+    unit = jnp.stack(jnp.meshgrid(*2 * [jnp.linspace(-1, 1, width)]), -1).reshape(-1, 2)
+
+    @jax.jit
+    def at_time(t):
+        x, each = (3 * sde.alpha(t) + 6 * sde.sigma(t)) * unit, jnp.full(len(unit), t)
+        score, exact = field(sde).score(x, each), DATA.process(sde).score(x, each)
+        error, square = jnp.sum((score - exact) ** 2, 1), jnp.sum(exact**2, 1)
+        weight = losses.WEIGHTINGS[weighting](sde, each)
+        loss = weight * (sde.sigma(t) ** 2 * (error - square) + 2) / 2
+        return jnp.average(loss, weights=jnp.exp(DATA.log_prob(x, sde, t)))
+
+    return np.array([at_time(jnp.float32(t)) for t in times], np.float64)
+
+
+def draws(objective, process, num):
+    """Losses of so many images."""
+    key_data, key_loss = jax.random.split(jax.random.key(1))
+    x0 = DATA.sample(key_data, num)
+    return np.asarray(jax.jit(lambda: objective(process, key_loss, x0))(), np.float64)
+
+
+def assert_mean(found, expected, largest_error):
+    """Within three standard errors, of which one is no more than this share of it."""
+    error = found.std() / np.sqrt(len(found))
+    assert error < largest_error * abs(expected)
+    assert abs(found.mean() - expected) < 3 * error
+
+
+@pytest.mark.parametrize(
+    ('make', 'name'),
+    [(field, name) for name in losses.OBJECTIVES if name != 'fd_denoising']
+    + [(energy, name) for name in losses.OBJECTIVES],
+)
+def test_all_objectives_are_one_number(make, name):
+    """In continuous time: the Fisher divergence and a known constant, of fields and of energies."""
+    sde, t_min = sde_lib.VP(), 0.05
+    nodes, weights = np.polynomial.legendre.leggauss(20)
+    times = tuple(t_min + (sde.T - t_min) * 0.5 * (1 + nodes))
+    expected = np.average(expected_loss(sde, 'sigma2', times), weights=weights)
+    objective = losses.OBJECTIVES[name]('sigma2', 'stratified', t_min)
+    assert_mean(draws(objective, make(sde), 100_000), expected, 0.03)
+
+
+@pytest.mark.parametrize(
+    ('name', 'make', 'sde', 'weighting', 'options'),
+    [
+        ('fd_sliced_vr', field, 've', 'edm', {'projection': 'sphere'}),
+        ('fd_sliced', energy, 'subvp', 'reweighted', {'num_projections': 3}),
+        ('sliced', field, 'geometric', 'likelihood', {'projection': 'gaussian'}),
+        ('fd_denoising', energy, 'edm', 'likelihood', {'fd_step': 0.05}),
+    ],
+)
+def test_an_objective_of_one_noise_level_is_its_fisher_divergence(
+    name, make, sde, weighting, options
+):
+    """Under any SDE and weighting, as half of a sum."""
+    sde, t = sde_lib.create(sde), 0.4
+    (expected,) = expected_loss(sde, weighting, (t,))
+    objective = losses.OBJECTIVES[name](weighting, 'fixed', t, reduce_mean=False, **options)
+    assert_mean(draws(objective, make(sde), 100_000), expected, 0.03)
+
+
+def test_differences_are_relative_to_the_noise():
+    """The bias of x^4 at 100 times the scale is that of x^4: none is left of a step of its own."""
+    sde = sde_lib.EDM()  # sigma = t, alpha = 1
+
+    def quartic(x, t):
+        return -jnp.sum((x / expand(t, x)) ** 4, axis=1)
+
+    process = parameterization.energy_process(sde, quartic)
+    for t in (0.05, 5.0):
+        objective = losses.FDSlicedScoreMatching('sigma2', 'fixed', t, fd_step=0.3)
+        found, exact = (
+            draw(process, jax.random.key(0), jnp.zeros((3, 1)))
+            for draw in (objective, losses.SlicedScoreMatching('sigma2', 'fixed', t))
+        )
+        # Of the second derivative of -y^4, -12 y^2, a difference h makes -12 y^2 - 2 h^2; and of
+        # the first, -4 y^3, it makes -4 y^3 - 4 h^2 y, which counts by its square.
+        y = jax.random.normal(jax.random.split(jax.random.key(0), 3)[1], (3, 1))[:, 0]
+        bias = 2 * (-2 * 0.3**2) + (4 * y**3 + 4 * 0.3**2 * y) ** 2 - (4 * y**3) ** 2
+        np.testing.assert_allclose(found - exact, bias, rtol=1e-3, atol=1e-4)
+
+
+def test_a_gradient_by_differences_is_that_of_forward_mode():
+    """Their cosine, at the same directions, for a network in float32."""
+    key, sde = jax.random.key(0), sde_lib.VP()
+    shapes = {'w': (8, 32), 'v': (32, 8)}
+    params = {n: jax.random.normal(key, shape) / 4 for n, shape in shapes.items()}
+    x0 = jax.random.normal(jax.random.key(1), (64, 8))
+
+    def gradient(objective):
+        def loss(params):
+            process = Process(sde, lambda x, t: jnp.tanh(x @ params['w']) @ params['v'] - x)
+            return objective(process, key, x0).mean()
+
+        return jnp.concatenate(
+            [g.ravel() for g in jax.tree.leaves(jax.jit(jax.grad(loss))(params))]
+        )
+
+    for name in ('sliced', 'sliced_vr'):
+        exact, found = (gradient(losses.OBJECTIVES[n](t_min=0.01)) for n in (name, f'fd_{name}'))
+        cosine = exact @ found / jnp.linalg.norm(exact) / jnp.linalg.norm(found)
+        assert cosine > 0.999
+
+
+def test_denoising_of_an_energy_has_its_least_loss_at_the_known_score():
+    """Data N(0, 2.3) and noise 0.5: -x / (2.3 + 0.25) has the loss 2.3 / (0.25 * 2.55), 3.6078, in
+    units of the score; by differences of a quadratic energy it is the same.
+    """
+    sde, tau2 = sde_lib.EDM(), 2.3
+    x0 = math.sqrt(tau2) * jax.random.normal(jax.random.key(1), (200_000, 1))
+
+    def loss(name, variance):
+        process = parameterization.energy_process(
+            sde, lambda x, t: -0.5 * jnp.sum(x**2, axis=1) / variance
+        )
+        objective = losses.OBJECTIVES[name]('sigma2', 'fixed', 0.5)
+        return np.asarray(objective(process, jax.random.key(0), x0)) / 0.25
+
+    least = tau2 / (0.25 * (tau2 + 0.25))
+    assert round(least, 4) == 3.6078
+    for name in ('denoising', 'fd_denoising'):
+        assert_mean(loss(name, tau2 + 0.25), least, 0.01)
+        # 15 % off, the loss rises by some of its standard errors.
+        others = [loss(name, factor * (tau2 + 0.25)).mean() for factor in (0.85, 1.15)]
+        assert loss(name, tau2 + 0.25).mean() < min(others)
+
+
+def test_a_field_has_no_density_to_denoise():
+    process = Process(sde_lib.VP(), lambda x, t: -x)
+    with pytest.raises(ArgumentError, match="^objective: 'fd_denoising' is for energies"):
+        losses.FDDenoisingScoreMatching().check(process)
+    with pytest.raises(ArgumentError, match="^objective: 'fd_denoising' is for energies"):
+        losses.FDDenoisingScoreMatching()(process, jax.random.key(0), jnp.zeros((2, 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['fd_sliced', 'fd_denoising'])
+def test_training_finds_the_variance_of_normal_data(name):
+    """E = x^2 / (2 s^2) at a noise level of 0.1: s^2 is that of the data and the noise, within 2 %.
+
+    Of a million images that count in the last, small steps sqrt(2 / 1e6), 0.1 %, is the standard
+    error of a variance; the noise of the objective comes on top.
+    """
+    sde, tau2 = sde_lib.EDM(), 2.3
+    objective = losses.OBJECTIVES[name]('sigma2', 'fixed', 0.1)
+    optimizer = optax.adam(optax.cosine_decay_schedule(0.05, 400))
+
+    def mean_loss(log_s2, key):
+        process = parameterization.energy_process(
+            sde, lambda x, t: -0.5 * jnp.sum(x**2, axis=1) * jnp.exp(-log_s2)
+        )
+        key_data, key_loss = jax.random.split(key)
+        x0 = math.sqrt(tau2) * jax.random.normal(key_data, (8192, 1))
+        return objective(process, key_loss, x0).mean()
+
+    def step(carry, key):
+        log_s2, opt_state = carry
+        updates, opt_state = optimizer.update(jax.grad(mean_loss)(log_s2, key), opt_state)
+        return (log_s2 + updates, opt_state), None
+
+    start = jnp.zeros(()), optimizer.init(jnp.zeros(()))
+    (log_s2, _), _ = jax.lax.scan(step, start, jax.random.split(jax.random.key(0), 400))
+    np.testing.assert_allclose(jnp.exp(log_s2), tau2 + 0.01, rtol=0.02)
 
 
 # Input
