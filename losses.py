@@ -33,6 +33,11 @@ from parameterization import Process
 from sde_lib import SDE, Number, expand
 from shapes import OneKey, PerImage, Scalar, State
 
+# Lengths of differences in float32, in each coordinate and in parts of sigma_t. Rounding makes an
+# error of 1e-7 / step^2 in second differences, of the log density, and of 1e-7 / step in the first
+# ones, of the score; what is cut off step^2 in both. docs/objectives.md has measurements.
+DENSITY_STEP, SCORE_STEP = 0.05, 0.01
+
 
 class Objective(Protocol):
     """A loss of a process, of each image of a batch: a frozen dataclass, whose fields are those of
@@ -152,13 +157,13 @@ class SlicedScoreMatching(ImplicitScoreMatching):
         super().__post_init__()
         choose(implicit.DIRECTIONS, self.projection, 'projection')
 
-    def derivatives(self, length: Number | PerImage) -> Derivatives:
+    def derivatives(self, process: Process, length: Number | PerImage) -> Derivatives:
         """What takes derivatives along directions."""
         return directional.forward
 
     def at(self, process, key, x, t, length):
         directions = draw_directions(self.projection, key, self.num_projections, x)
-        derivatives = self.derivatives(length)
+        derivatives = self.derivatives(process, length)
         estimates = jax.vmap(lambda u: self.estimate(process, x, t, u, derivatives))(directions)
         return estimates.mean(axis=0)
 
@@ -175,16 +180,21 @@ class SlicedScoreMatchingVR(SlicedScoreMatching):
 @dataclasses.dataclass(frozen=True)
 class FDSlicedScoreMatching(SlicedScoreMatching):
     """Sliced score matching by finite differences (Pang et al. 2020, arXiv:2007.03317), of
-    `fd_step` sigma_t in each coordinate.
+    `fd_step` sigma_t in each coordinate; None: DENSITY_STEP or SCORE_STEP.
 
     The projections have covariance I: a difference is fd_step sigma_t sqrt(dim) long. Its bias is
     of the order fd_step^2, but of a score that is linear in x there is none.
     """
 
-    fd_step: float = 0.1
+    fd_step: float | None = None
 
-    def derivatives(self, length):
-        return functools.partial(directional.finite, step=self.fd_step * length)
+    # Whether it takes second differences of the density of an energy.
+    of_density: ClassVar[bool] = True
+
+    def derivatives(self, process, length):
+        has_density = self.of_density and process.log_density is not None
+        step = self.fd_step or (DENSITY_STEP if has_density else SCORE_STEP)
+        return functools.partial(directional.finite, step=step * length)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +202,7 @@ class FDSlicedScoreMatchingVR(FDSlicedScoreMatching):
     """As FDSlicedScoreMatching, of SlicedScoreMatchingVR: two evaluations of the score."""
 
     estimate: ClassVar[Callable] = staticmethod(implicit.sliced_vr)
+    of_density: ClassVar[bool] = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,12 +213,12 @@ class FDDenoisingScoreMatching(OverTimes):
         (u . (sigma_t score + noise))^2,    u . score by a difference of fd_step sigma_t.
 
     In the mean over directions u of covariance I, `num_projections` for each image, it is the
-    denoising loss. Raises ArgumentError for unknown names.
+    denoising loss. `fd_step` None: DENSITY_STEP. Raises ArgumentError for unknown names.
     """
 
     projection: str = 'rademacher'
     num_projections: int = 1
-    fd_step: float = 0.1
+    fd_step: float | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -233,10 +244,11 @@ class FDDenoisingScoreMatching(OverTimes):
         t, weight = self.times(key_t, sde, len(x0))
         noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
         x, sigma = sde.perturb(x0, t, noise), sde.sigma(t)
+        step = self.fd_step or DENSITY_STEP
 
         def square(u):
             (slope,) = directional.finite(
-                lambda x: process.log_density(x, t), x, u, [1], self.fd_step * sigma
+                lambda x: process.log_density(x, t), x, u, [1], step * sigma
             )
             return (sigma * slope + implicit.inner(u, noise)) ** 2
 

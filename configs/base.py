@@ -408,9 +408,11 @@ def score_matching() -> Fields:
             },
         ),
         'fd_step': Field(
-            0.1,
-            'length of a difference in each coordinate, in parts of sigma_t',
+            None,
+            'length of a difference in each coordinate, in parts of sigma_t; None: '
+            f'{losses.DENSITY_STEP:g} of a log density, {losses.SCORE_STEP:g} of a score',
             Range(1e-6, 10),
+            type=float,
             of={'training.objective': objectives_with('fd_step')},
         ),
         'label_dropout': Field(

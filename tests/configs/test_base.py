@@ -131,7 +131,7 @@ def test_a_config_of_before_is_completed_to_one_of_today():
     assert config['data']['image_size'] == (8, 8)
     assert config['model']['input_fourier'] == (2, 3, 4, 5, 6, 7)
     newer = {'objective': 'denoising', 'init_from': None}
-    newer |= {'projection': 'rademacher', 'num_projections': 1, 'fd_step': 0.1}
+    newer |= {'projection': 'rademacher', 'num_projections': 1, 'fd_step': None}
     assert config['training'] == {**BEFORE['training'], 'log_sigma': (-1.5, 1.7), **newer}
 
 
