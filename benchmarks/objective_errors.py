@@ -2,6 +2,7 @@
 
     python -m benchmarks.objective_errors plane [--steps 2000] [--seeds 5] > plane.md
     python -m benchmarks.objective_errors step [--workdir runs/demo] > step.md
+    python -m benchmarks.objective_errors noise > noise.md
 
 `plane`: eight Gaussians on a circle, VP, an energy and a score network of about the same size. All
 objectives train for the same number of steps, from the same initial parameters and with the same
@@ -11,6 +12,11 @@ data for each seed. A number is the Fisher divergence to the exact score, sigma^
 `step`: the gradient in the parameters by differences, against that of the same objective by forward
 mode, at the same states and directions, both in float32: |difference| / |gradient|. Of the networks
 of `plane`, trained by denoising, and of the demo's in a workdir. One minute.
+
+`noise`: how much the gradient of an objective scatters from draw to draw. Data are those of
+`plane`, and the score is c times the exact one: a number is the standard deviation of the
+derivative of the loss in c, where its mean is 0, over that of denoising with the same weighting and
+times. Its square says how many times as many draws are needed. Seconds.
 """
 
 import argparse
@@ -192,18 +198,59 @@ def of_demo(workdir: pathlib.Path) -> None:
         config.model.update({key: 'float32' if key == 'dtype' else 'none' for key in changes})
 
 
+# The noise of gradients
+
+WAYS = [
+    ('sigma2', 'stratified'),
+    ('likelihood', 'stratified'),
+    ('likelihood', 'importance'),
+    ('edm', 'log_normal'),
+]
+
+
+def scatter(name: str, weighting: str, sampler: str, **options) -> float:
+    """The standard deviation of the derivative in c over 2^18 draws."""
+    objective = losses.OBJECTIVES[name](weighting, sampler, T_MIN, **options)
+    key, x0 = jax.random.key(1), DATA.sample(jax.random.key(0), 2**18)
+    process = DATA.process(SDE)
+
+    def loss(c):
+        return objective(process.with_score(lambda x, t: c * process.score(x, t)), key, x0)
+
+    one = jnp.ones(())
+    return float(np.std(jax.jit(lambda: jax.jvp(loss, (one,), (one,))[1])()))
+
+
+def noise() -> None:
+    """Prints the table of the noise of gradients."""
+    print('| objective | ' + ' | '.join(f'`{a}`, `{b}`' for a, b in WAYS) + ' |')
+    print('| --- ' * (1 + len(WAYS)) + '|')
+    rows = [('exact', {}), ('sliced', {}), ('sliced_vr', {})]
+    rows += [('sliced', {'projection': 'gaussian'}), ('sliced', {'num_projections': 8})]
+    units = [scatter('denoising', *way) for way in WAYS]
+    for name, options in rows:
+        title = ', '.join([f'`{name}`', *map(str, options.values())])
+        ratios = [
+            scatter(name, *way, **options) / unit for way, unit in zip(WAYS, units, strict=True)
+        ]
+        cells = [f'{ratio:.1f}' for ratio in ratios]
+        print(f'| {title} | {" | ".join(cells)} |', flush=True)
+
+
 def main() -> None:
     """Prints one of the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('table', choices=['plane', 'step'])
+    parser.add_argument('table', choices=['plane', 'step', 'noise'])
     parser.add_argument('--steps', type=int, default=2000)
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--workdir', type=pathlib.Path)
     args = parser.parse_args()
     if args.table == 'plane':
         plane(args.steps, args.seeds)
-    else:
+    elif args.table == 'step':
         step(args.workdir)
+    else:
+        noise()
 
 
 if __name__ == '__main__':
