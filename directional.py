@@ -67,14 +67,14 @@ def forward(f: Function, x: State, v: State, orders: Sequence[int]) -> list[Arra
     in them. docs/objectives.md has what that costs.
     """
 
-    def up_to(order, s):
-        """The derivatives of f(x + s v) in s, from order 0 on."""
+    def up_to(order, x):
+        """All derivatives along v, from order 0 on."""
         if order == 0:
-            return [f(x + s * v)]
-        below, slopes = jax.jvp(lambda s: up_to(order - 1, s), (s,), (jnp.ones_like(s),))
+            return [f(x)]
+        below, slopes = jax.jvp(lambda x: up_to(order - 1, x), (x,), (v,))
         return [*below, slopes[-1]]
 
-    found = up_to(max(orders), jnp.zeros((), x.dtype))
+    found = up_to(max(orders), x)
     return [found[order] for order in orders]
 
 

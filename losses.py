@@ -186,14 +186,15 @@ class FDSlicedScoreMatching(SlicedScoreMatching):
     of the order fd_step^2, but of a score that is linear in x there is none.
     """
 
-    fd_step: float | None = None
+    fd_step: Number | None = None
 
     # Whether it takes second differences of the density of an energy.
     of_density: ClassVar[bool] = True
 
     def derivatives(self, process, length):
         has_density = self.of_density and process.log_density is not None
-        step = self.fd_step or (DENSITY_STEP if has_density else SCORE_STEP)
+        step = DENSITY_STEP if has_density else SCORE_STEP
+        step = step if self.fd_step is None else self.fd_step
         return functools.partial(directional.finite, step=step * length)
 
 
@@ -218,7 +219,7 @@ class FDDenoisingScoreMatching(OverTimes):
 
     projection: str = 'rademacher'
     num_projections: int = 1
-    fd_step: float | None = None
+    fd_step: Number | None = None
 
     def __post_init__(self):
         super().__post_init__()
@@ -244,7 +245,7 @@ class FDDenoisingScoreMatching(OverTimes):
         t, weight = self.times(key_t, sde, len(x0))
         noise = jax.random.normal(key_noise, x0.shape, x0.dtype)
         x, sigma = sde.perturb(x0, t, noise), sde.sigma(t)
-        step = self.fd_step or DENSITY_STEP
+        step = DENSITY_STEP if self.fd_step is None else self.fd_step
 
         def square(u):
             (slope,) = directional.finite(
