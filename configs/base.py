@@ -176,7 +176,12 @@ def simulated_score_model(name: str | None = None) -> Fields:
         'points': points(),
         'sde': sde(sde_lib.WITHOUT_KERNEL),
         'simulation': {
-            'steps': Field(200, 'of each state, from time 0 to its own', Range(1, 10**5))
+            'steps': Field(
+                400,
+                'of each state, from time 0 to its own; too few of a steep drift overshoot, and '
+                'what is not finite is an update without effect',
+                Range(1, 10**5),
+            )
         },
         'model': network(POINT_NETWORKS, name or 'residual_mlp'),
         'optim': optim(),

@@ -51,20 +51,20 @@ def _of_file(
 ) -> Float[np.ndarray, 'num dim']:
     try:
         with np.load(path) as file:
-            name = 'points' if 'points' in file.files else f'{split}_points'
-            if name not in file.files:
-                has = ', '.join(sorted(file.files))
-                raise DataError(
-                    f'points.source {source} has the keys {has}; points, or train_points and '
-                    'test_points, are needed'
-                )
-            x = file[name]
+            found = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f'points.source {source}: there is no such file') from None
     except BROKEN_NPZ as error:
         raise DataError(
             f'points.source {source} is no .npz file of plain arrays ({error})'
         ) from error
+    name = 'points' if 'points' in found else f'{split}_points'
+    if name not in found:
+        raise DataError(
+            f'points.source {source} has the keys {", ".join(sorted(found))}; points, or '
+            'train_points and test_points, are needed'
+        )
+    x = found[name]
     if x.ndim != 2 or x.dtype.kind != 'f' or not np.isfinite(x).all():
         raise DataError(
             f'points.source {source}: {name} is {x.dtype} {x.shape}; finite floats [num, dim] '

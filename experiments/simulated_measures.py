@@ -7,6 +7,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
@@ -59,8 +60,10 @@ def simulated(
 ) -> Float[Array, 'num dim']:
     """States at one time, simulated from data."""
     num = len(x0)
+    # Of times that it knows XLA rewrites the steps in circles, for a minute.
+    times = lax.optimization_barrier(jnp.full(num, t))
     return simulation.simulate(
-        jax.random.split(key, num), model.sde, x0, jnp.full(num, t), config.simulation.steps
+        jax.random.split(key, num), model.sde, x0, times, config.simulation.steps
     )
 
 
@@ -147,9 +150,12 @@ def samples_measure(
         for name, sampler in samplers.items():
             processes.say(f'drawing {num:,} samples by {name} ...')
             drawn = jax.device_get(draw(sampler, checkpoint.params))
-            kept = np.asarray(drawn.ending.is_done)
+            kept = drawn.ending.is_done & np.isfinite(drawn.trajectory).all(axis=(0, 2))
             if not kept.all():
-                problems.append(f'{name}: {num - kept.sum():,} of {num:,} samples are not done')
+                left = f'{num - kept.sum():,} of {num:,}'
+                problems.append(f'{name}: {left} samples are not done, or not finite')
+            if kept.sum() < 2:
+                continue
             way = drawn.trajectory[:, kept]
             nearest = [int(np.abs(drawn.times - t).argmin()) for t in shown_times(model.sde)]
             rows[name] = way[nearest]

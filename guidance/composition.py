@@ -15,9 +15,10 @@ from collections.abc import Sequence
 
 from choices import ArgumentError
 from parameterization import Process, energy_process
+from sde_lib import Number
 
 
-def compose(processes: Sequence[Process], weights: Sequence[float]) -> Process:
+def compose(processes: Sequence[Process], weights: Sequence[Number]) -> Process:
     """The process whose log density is the sum of those of several, each times its weight.
 
     A product is [1, 1]; [1, -0.5] keeps away from the second. There is such a density if its

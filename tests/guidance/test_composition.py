@@ -56,12 +56,11 @@ def errors(x, mean, variance):
 def test_scores_and_densities_add_up_with_their_weights(name):
     weights, t = CASES[name], jnp.array([0.1, 0.5, 0.9])
     x = jax.random.normal(jax.random.key(1), (3, 2))
-    process = composition.compose([ONE, OTHER], weights)
+    composed = composition.compose([ONE, OTHER], weights)
     for function in ('score', 'log_density'):
-        expected = sum(
-            w * getattr(p, function)(x, t) for w, p in zip(weights, (ONE, OTHER), strict=True)
-        )
-        np.testing.assert_allclose(getattr(process, function)(x, t), expected, rtol=1e-5)
+        of_one, of_other = (getattr(process, function)(x, t) for process in (ONE, OTHER))
+        expected = weights[0] * of_one + weights[1] * of_other
+        np.testing.assert_allclose(getattr(composed, function)(x, t), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', CASES)
