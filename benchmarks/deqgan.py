@@ -37,7 +37,7 @@ NUM = 10
 # Networks that are computed in one call: those of few points together, others one a device. So many
 # try each factor.
 FEW_POINTS = 100
-FACTORS = 1.0, 0.3, 3.0
+FACTORS = 1.0, 0.3, 0.1, 3.0
 SEED = 0
 # A network is lost if its error ends above this (Bullwinkel et al. 2022, Table 3).
 LOST = 1e-5
