@@ -52,7 +52,7 @@ RATES, MANY = (0.01, 0.1), 100
 # Problems, points, units, residual blocks and steps of second-order methods.
 SECOND_ORDER = (
     ('exp_linear', (100,), 20, 1, 'bfgs', 3000),
-    ('sho', (100,), 20, 1, 'lm', 300),
+    ('sho', (100,), 10, 1, 'lm', 400),
     ('sho', (100,), 20, 1, 'lbfgs', 10_000),
     ('sho', (100,), 20, 1, 'bfgs', 10_000),
     ('nlo', (200,), 30, 1, 'bfgs', 10_000),
