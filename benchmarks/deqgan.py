@@ -37,7 +37,7 @@ NUM = 10
 # Networks that are computed in one call: those of few points together, others one a device. So many
 # try each factor.
 FEW_POINTS = 100
-FACTORS = 1.0, 0.3, 3.0
+FACTORS = 1.0, 0.3, 0.1, 3.0
 SEED = 0
 # A network is lost if its error ends above this (Bullwinkel et al. 2022, Table 3).
 LOST = 1e-5
@@ -52,7 +52,7 @@ RATES, MANY = (0.01, 0.1), 100
 # Problems, points, units, residual blocks and steps of second-order methods.
 SECOND_ORDER = (
     ('exp_linear', (100,), 20, 1, 'bfgs', 3000),
-    ('sho', (100,), 20, 1, 'lm', 300),
+    ('sho', (100,), 10, 1, 'lm', 400),
     ('sho', (100,), 20, 1, 'lbfgs', 10_000),
     ('sho', (100,), 20, 1, 'bfgs', 10_000),
     ('nlo', (200,), 30, 1, 'bfgs', 10_000),

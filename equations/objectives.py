@@ -9,14 +9,15 @@ state; that of the discriminator is all that it has learned.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
 from jaxtyping import Array, Float
 
-from models.tanh_mlp import STATISTICS, TanhMLP
+from models.tanh_mlp import STATISTICS
 from shapes import OneKey, Scalar
 
 Residual = Float[Array, 'points equations']
@@ -30,6 +31,7 @@ class Outcome(NamedTuple):
     state: Any
 
 
+@runtime_checkable
 class Objective(Protocol):
     """Anything that a network is trained by."""
 
@@ -83,8 +85,9 @@ class Adversary(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Adversarial:
-    """A discriminator D, which is shown residuals as what is false, and zeros as what is true
-    (Bullwinkel et al. 2022, section 3; the generator's loss is the one that does not saturate).
+    """A discriminator D, a TanhMLP with spectral normalisation, that is shown residuals as what is
+    false, and zeros as what is true (Bullwinkel et al. 2022, section 3; the generator's loss is the
+    one that does not saturate).
 
         L_G = mean -log D(false),  L_D = (mean -log D(true) + mean -log(1 - D(false))) / 2
 
@@ -92,7 +95,7 @@ class Adversarial:
     before as its standard deviation: none as long as D loses.
     """
 
-    network: TanhMLP
+    network: nn.Module
     optimizer: optax.GradientTransformation
     instance_noise: bool = True
 

@@ -82,18 +82,8 @@ class Problem:
 
 def derivatives(x: Function, z: Points, axis: int = 0, order: int = 1) -> tuple[Values, ...]:
     """x, dx/dz_axis, ..., up to a derivative of this order, at every point: nested forward mode."""
+    if order == 0:
+        return (x(z),)
     direction = jnp.zeros_like(z).at[:, axis].set(1)
-
-    def raised(function):
-        """A function that gives one more derivative than this one."""
-
-        def with_slopes(z):
-            values, slopes = jax.jvp(function, (z,), (direction,))
-            return (*values, slopes[-1])
-
-        return with_slopes
-
-    found = lambda z: (x(z),)  # noqa: E731
-    for _ in range(order):
-        found = raised(found)
-    return found(z)
+    values, slopes = jax.jvp(lambda z: derivatives(x, z, axis, order - 1), (z,), (direction,))
+    return (*values, slopes[-1])

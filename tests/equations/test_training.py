@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import linen as nn
 
 from equations import PROBLEMS, errors, objectives, second_order, training
 from equations.objectives import FIXED, Adversarial
@@ -50,16 +51,14 @@ def test_the_log_of_cosh():
     np.testing.assert_allclose(found.gradient[:, 0], np.tanh([0.5, -2.0]) / 2, rtol=1e-6)
 
 
-class Parabola:
+class Parabola(nn.Module):
     """A discriminator that never learns: its logit is -r^2 / 2."""
 
     dtype = jnp.float32
 
-    def init(self, key, z):
-        return {'params': {'unused': jnp.zeros(())}}
-
-    def apply(self, variables, z, mutable):
-        return -jnp.square(z) / 2 + variables['params']['unused'], {}
+    @nn.compact
+    def __call__(self, z):
+        return -jnp.square(z) / 2 + self.param('unused', nn.initializers.zeros, ())
 
 
 def test_a_discriminator_that_is_a_parabola_is_least_squares_near_0():
@@ -97,7 +96,7 @@ def test_where_both_players_are_lost_both_losses_are_log_2_and_there_is_no_noise
 
 
 def test_noise_is_how_much_more_the_generator_loses():
-    on_true, on_false = jnp.array([3.0, 1.0]), jnp.array([-2.0])
+    on_true, on_false = jnp.array([3.0, 1.0]), jnp.array([-2.0, -2.0])
     value = objectives.generator_loss(on_false)
     value_d = objectives.discriminator_loss(on_true, on_false)
     np.testing.assert_allclose(value, np.log1p(np.exp(2)), rtol=1e-6)

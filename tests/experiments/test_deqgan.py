@@ -103,9 +103,9 @@ def test_its_report_shows_the_solution(trained):
         assert words in page
 
 
-def test_a_step_is_that_of_each_network(trained):
+def test_a_step_is_that_of_each_network():
     """As equations/training.py has it, with keys that know the step and the network."""
-    experiment = kinds.create(tiny())
+    experiment = kinds.create(tiny(training__loss='l2'))
     state = experiment.init(jax.random.key(1))
     batch = {'point': jnp.asarray(experiment.data('train').gather(np.arange(12))['point'])}
     after, progress = jax.jit(experiment.step)(state, batch)
