@@ -17,9 +17,12 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+import keys
 import sampling
 from applications.purification.attacks import APGD, PGD, Attack
 from applications.purification.purifiers import (
@@ -30,6 +33,8 @@ from applications.purification.purifiers import (
     Nothing,
     PublishedADP,
     Purifier,
+    ascent,
+    time_of,
 )
 from applications.purification.trials import Trial, Trials
 from benchmarks import machine
@@ -40,6 +45,7 @@ from evaluation.batchwise import Checkpoint
 from experiments import reading, trained
 from experiments.classifier import Classifier
 from experiments.score_model import ScoreModel
+from shapes import PerImage, State
 from storage import fingerprints, resumable
 from storage.resumable import Arrays
 from training import Params
@@ -208,6 +214,39 @@ def table(workdir: pathlib.Path, cells: list[Cell]) -> Iterator[str]:
             yield '| ' + ' | '.join([*of_cell, str(len(found['single'])), *told]) + ' |'
 
 
+def step_sizes(networks: Networks) -> Iterator[str]:
+    """How long the first and the last step of an ascent are on clean images, in units of the square
+    of the noise's level, with which a step leads to E[x_0 | y]; and how far from the image it
+    starts.
+    """
+    trials = networks.trials(ROWS['adp'], 0)
+    x = trials.trial.images(trials.images.gather(np.arange(PART)))
+    yield '| rule | step | step / level^2: mean, least, most | distance from the image |'
+    yield '| --- ' * 4 + '|'
+    for name in ('adp', 'published'):
+        rule = ROWS[name].purifier
+        for k in (0, rule.steps - 1):
+            run = jax.jit(functools.partial(step_of, networks.model, rule, k))
+            sizes, y = run(networks.score, x)
+            away = float(jnp.sqrt(jnp.mean((y - x) ** 2)))
+            told = f'{sizes.mean():.2f}, {sizes.min():.2f}, {sizes.max():.2f}'
+            yield f'| {ROWS[name].title} | {k + 1} | {told} | {away:.3f} |'
+
+
+def step_of(
+    model: ScoreModel, rule: ADP | PublishedADP, k: int, params: Params, x: State
+) -> tuple[PerImage, State]:
+    """The length of step k, counted from 0, and where it starts."""
+    process, image_keys = model.process(params), keys.per_image(jax.random.key(0), len(x))
+    y = rule.noised(image_keys, x)
+    if k:
+        y = dataclasses.replace(rule, steps=k)(image_keys, process, x).x
+    level = rule.levels[k] if isinstance(rule, ADP) else rule.level
+    curvature = ascent(process, y, time_of(process.sde, level)).curvature
+    sizes = rule.step_size(curvature, level) if isinstance(rule, ADP) else rule.step_size(curvature)
+    return sizes / level**2, y
+
+
 def share(values: np.ndarray) -> str:
     """Of images, in per cent, and its standard error."""
     found = quantities.mean('', values)
@@ -229,10 +268,14 @@ def main() -> None:
     parser.add_argument('--classifier', default='runs/clean')
     parser.add_argument('--noisy', default='runs/classifier')
     parser.add_argument('--minutes', type=float, default=1e9, help='0: what there is already')
+    parser.add_argument('--steps', action='store_true', help='how long steps are, and no attacks')
     given = parser.parse_args()
     until, tables = time.monotonic() + 60 * given.minutes, [table_cells(), strength_cells()]
     sharding.use_cores(PART)
     program_cache.keep_programs()
+    if given.steps:
+        print('\n'.join(step_sizes(load(given))))
+        return
     if given.minutes:
         fill(load(given), [cell for cells in tables for cell in cells], until)
     print(machine.name())
