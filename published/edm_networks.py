@@ -187,7 +187,9 @@ def arguments(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     }
     if model == 'SongUNet':
         found |= _song_arguments(values)
-    if differing := misfits(fields(kind, found), values):
+    # Scores that are gradients have the same parameters, and mean something else.
+    needed = fields(kind, found) | {'model.energy': 'none'}
+    if differing := misfits(needed, {'model.energy': 'none', **values}):
         raise InputError(f'EDM has no such network: {"; ".join(differing)}')
     return kind, found
 

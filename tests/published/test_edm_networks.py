@@ -131,6 +131,11 @@ def test_arguments_without_a_default_are_needed(name):
             {'model.channels_per_head': 32},
             'model.channels_per_head is 32, and 64 is needed',
         ),
+        (
+            'edm/imagenet64_adm',
+            {'model.energy': 'norm'},
+            "model.energy is 'norm', and 'none' is needed",
+        ),
     ],
 )
 def test_networks_that_edm_does_not_have_are_refused(name, change, said):
