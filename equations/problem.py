@@ -37,7 +37,7 @@ class Problem:
     outputs     numbers of u and of x at a point
     equations   numbers of the residual at a point
     jitter      standard deviation of the noise that training adds to points, in spacings of the
-                grid along each axis
+                grid along each axis; so points leave the domain by a little
     names       of the axes, for pictures
     """
 

@@ -70,8 +70,8 @@ class DifferentialEquation:
         self.training = create_training(config)
 
     def data(self, split: str) -> Points:
-        """The grid; of the test split the points where errors are measured, every first of FINER
-        along each axis before the others.
+        """The grid; of the test split the points where errors are measured, in an order whose
+        beginning is from all of the domain.
         """
         problem, shape = self.training.problem, self.training.shape
         grid = problem.grid(shape) if split == 'train' else _spread(problem.finer_grid(shape))
