@@ -39,11 +39,12 @@ WEIGHT_DECAY = 5e-3
 
 # Of the table `digits`.
 RATE, BATCH_SIZE = 0.8, 16
-STEPS, RECORDS = 800, 32
-SDE_STEPS = 8
+STEPS, RECORDS = 800, 160
+SDE_STEPS = 4
 
-# Of the table `scaling`: the rate of a batch of 16, and how long rate times steps is.
-SCALED_RATE, DURATION, SCALED_RECORDS = 0.4, 640, 25
+# Of the table `scaling`: the rate of a batch of 16, what rate times steps is, and how many records
+# there are if there are as many steps.
+SCALED_RATE, DURATION, SCALED_RECORDS = 0.4, 640, 200
 BATCH_SIZES = 4, 8, 16, 32, 64, 128, 256, 512
 CLOSE = 2**0.5  # the factor C
 
@@ -304,7 +305,8 @@ def scale(num_seeds: int, keep: pathlib.Path | None) -> None:
     for size in BATCH_SIZES:
         rate = SCALED_RATE * size / 16
         steps = round(DURATION / rate)
-        of_key = by_chain(SGD(size), rate, SCALED_RECORDS, steps // SCALED_RECORDS)
+        records = min(steps, SCALED_RECORDS)
+        of_key = by_chain(SGD(size), rate, records, steps // records)
         found[size], _ = kept(keep, f'B={size}', of_key, num_seeds)
         R, loss_, accuracy, of_gradients, _, _, balance = cells(found[size], rate, 1).split(' | ')
         _, G, N = (mean.mean() for mean in found[size].statistics)

@@ -39,7 +39,7 @@ class Statistics(NamedTuple):
 
 
 def measured(
-    loss: ExampleLoss, examples: Examples, batch_size: int, params: Params, at_once: int = 256
+    loss: ExampleLoss, examples: Examples, batch_size: int, params: Params, at_once: int = 64
 ) -> Statistics:
     """The statistics of these parameters, for batches of `batch_size` that are drawn from the
     examples with replacement; exact, by the gradients of all examples, `at_once` in memory.

@@ -24,7 +24,7 @@ def loss(params, example):
     return -jax.nn.log_softmax(logits)[0, label]
 
 
-def measured(batch_size, at_once=256):
+def measured(batch_size, at_once=64):
     def of(params):
         return equilibrium.measured(loss, (IMAGES, LABELS), batch_size, params, at_once)
 
