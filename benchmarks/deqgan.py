@@ -10,8 +10,8 @@ those of the final iterate, on a grid four times as fine as that of training tha
 with it.
 
 Each two networks (of EXP ten) are a line of the file, and what is there is not computed again;
-tables are made of all that is there. A row with the rate `published` has not tried others yet. All
-problems and losses take hours on two cores; the order of PROBLEMS is that of their worth.
+tables are made of all that is there, and say which factors were tried so far. All problems and
+losses take hours on two cores; the order of PROBLEMS is that of their worth.
 """
 
 import argparse
@@ -162,7 +162,8 @@ def run_loss(results: Results, problem: str, loss: str, dtype: str) -> None:
     all_at(FACTORS[0])
     for factor in FACTORS[1:]:
         some(factor, 0)
-    all_at(chosen(results.rows, problem, loss, dtype))
+    found = tried(results.rows, problem, loss, dtype)
+    all_at(min(found, key=found.get))
 
 
 def of_factor(problem: str, loss: str, dtype: str, factor: float) -> str:
@@ -170,12 +171,14 @@ def of_factor(problem: str, loss: str, dtype: str, factor: float) -> str:
     return f'losses/{problem}/{loss}/{dtype}/x{factor:g}'
 
 
-def chosen(rows: dict[str, dict], *name: str) -> float | None:
-    """The factor of least median residual over the first networks; None: not all were tried."""
-    tried = {factor: rows.get(f'{of_factor(*name, factor)}/0') for factor in FACTORS}
-    if not all(tried.values()):
-        return None
-    return min(tried, key=lambda f: np.nan_to_num(np.median(tried[f]['residuals']), nan=np.inf))
+def tried(rows: dict[str, dict], *name: str) -> dict[float, float]:
+    """The factors that were tried, and the median residual of the first networks at each."""
+    found = {factor: rows.get(f'{of_factor(*name, factor)}/0') for factor in FACTORS}
+    return {
+        factor: float(np.nan_to_num(np.median(row['residuals']), nan=np.inf))
+        for factor, row in found.items()
+        if row is not None
+    }
 
 
 def run_as_published(results: Results, problem: str) -> None:
@@ -261,15 +264,15 @@ def losses_table(rows: dict[str, dict]) -> None:
     )
     print('| --- ' * 9 + '|')
     for name in itertools.product(PROBLEMS, objectives.LOSSES, ('float32', 'float64')):
-        best = chosen(rows, *name)
-        factor = FACTORS[0] if best is None else best
-        parts = parts_of(rows, of_factor(*name, factor))
-        if not parts:
+        of_factors = tried(rows, *name)
+        if not of_factors:
             continue
-        found, (problem, loss, dtype) = together(parts), name
+        factor = min(of_factors, key=of_factors.get)
+        found = together(parts_of(rows, of_factor(*name, factor)))
+        problem, loss, dtype = name
         values = np.nan_to_num(found['errors'], nan=np.inf)
         cells = map(scientific, (values.min(), np.median(values), values.max()))
-        told = 'published' if best is None else f'x {factor:g}'
+        told = f'{factor:g} of {", ".join(f"{known:g}" for known in sorted(of_factors))}'
         print(
             f'| {problem} | `{loss}` | {dtype} | {told} | {" | ".join(cells)} | '
             f'{(values > LOST).sum()} of {len(values)} | {found["cpu_seconds"]:.2g} |'
