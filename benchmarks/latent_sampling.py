@@ -46,7 +46,7 @@ PIXELS = {
 # One evaluation more, for the last denoising, makes 10.
 LATENT = {'latent, DPM-Solver++ 2M': {'method': 'dpmpp_2m', 'steps': 9, 'grid': 'log_snr'}}
 BATCH = 64
-TURNS = 5
+TURNS = 3
 
 
 class Run(NamedTuple):

@@ -80,10 +80,6 @@ def config_of(arm: Arm, of_autoencoder, seed: int, steps: int):
     training.prior_weighting = arm.weighting
     training.shared_times = arm.algorithm != 2
     training.importance = arm.importance
-    config.eval.cross_entropy_draws = DRAWS
-    config.eval.batch_size = BATCH
-    config.sampling.steps = 9  # One evaluation more denoises.
-    config.sampling.batch_size = BATCH
     return config
 
 
@@ -113,30 +109,35 @@ def train(experiment, state: TrainState, pixels, config) -> TrainState:
     return state
 
 
-def measure(arm: Arm, args, autoencoder, pixels, distance, mesh, seed: int) -> resumable.Arrays:
-    """The bound of each digit, and the distance of samples."""
+def trained(arm: Arm, args, autoencoder, pixels, distance, mesh, seed: int) -> resumable.Arrays:
+    """What is measured of an arm after its training."""
     config = config_of(arm, autoencoder.config, seed, args.steps)
     experiment = kinds.create(config)
     state = begin(experiment, autoencoder, seed)
     params = train(experiment, state, pixels, config).evaluated
-    # What is drawn to measure by is the same for all seeds.
-    config.seed = 0
-    program = latent_measures.sampled_program(config, experiment.model, mesh)
-    test, bound = experiment.data('test'), []
+    return measure(latent_sampling.Run(config, experiment, params), distance, mesh)
+
+
+def measure(run: latent_sampling.Run, distance, mesh) -> resumable.Arrays:
+    """The bound of each digit, and the distance of samples."""
+    config, model, test = run.config, run.experiment.model, run.experiment.data('test')
+    config.seed = 0  # What is drawn to measure by is the same for all.
+    config.eval.cross_entropy_draws = DRAWS
+    config.eval.batch_size = config.sampling.batch_size = BATCH
+    config.sampling.steps = 9  # One evaluation more denoises.
+    program, bounds = latent_measures.sampled_program(config, model, mesh), []
     for first in range(0, DIGITS, BATCH):
         index = np.arange(first, first + BATCH)
         batch = {**test.gather(index), 'index': index}
-        found = program.run(params, None, {name: batch[name] for name in program.batch})
-        bound.append(sum(found.values()))
-    drawing = latent_measures.drawing(config, experiment.model, 'dpmpp_2m')
-    draw, key = jax.jit(drawing.draw), jax.random.key(0)
-    images = np.concatenate(
-        [
-            draw(params, key, np.arange(first, first + BATCH), None)['pixels']
-            for first in range(0, SAMPLES, BATCH)
-        ]
-    )
-    return {'bound': np.concatenate(bound), 'fd': np.array(distance(loading.from_arrays(images)))}
+        found = program.run(run.params, None, {name: batch[name] for name in program.batch})
+        bounds.append(sum(found.values()))
+    draw, key = jax.jit(latent_measures.drawing(config, model, 'dpmpp_2m').draw), jax.random.key(0)
+    images = [
+        draw(run.params, key, np.arange(first, first + BATCH), None)['pixels']
+        for first in range(0, SAMPLES, BATCH)
+    ]
+    found = distance(loading.from_arrays(np.concatenate(images)))
+    return {'bound': np.concatenate(bounds), 'fd': np.array(found)}
 
 
 def row(arm: Arm, found: list[resumable.Arrays], first: list[resumable.Arrays]) -> str:
@@ -173,7 +174,7 @@ def main() -> None:
         (seed, arm): resumable.keep(
             args.keep / f'seed_{seed}',
             i,
-            functools.partial(measure, arm, args, autoencoder, pixels, distance, mesh, seed),
+            functools.partial(trained, arm, args, autoencoder, pixels, distance, mesh, seed),
         )
         for seed in args.seeds
         for i, arm in enumerate(tqdm(ARMS, unit='arm'))
