@@ -23,7 +23,7 @@ def tiny(source):
     config.model.width, config.model.num_blocks, config.model.embedding_size = 32, 1, 16
     config.simulation.steps = 300
     config.training.batch_size, config.training.num_steps = 128, STEPS
-    config.optim.lr, config.optim.warmup, config.optim.ema_rate = 1e-2, 20, 0.98
+    config.optim.lr, config.optim.warmup, config.optim.ema_rate = 3e-3, 20, 0.98
     config.sampling.num_samples, config.sampling.steps = 400, 500
     config.eval.samplers = ('pc',)
     config.eval.likelihood = False
