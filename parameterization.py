@@ -175,15 +175,20 @@ def mixed(
     return normal + jax.nn.sigmoid(logit) * (parameterize(sde, network, x, t) - normal)
 
 
-def by_length(sde: WithoutKernel, network: Network, x: State, t: PerImage) -> State | PerImage:
-    """The network's output over the distance at which p_t changes, for SDEs without a kernel: a
-    score, or of a network of one number a log density.
+def beside_prior(sde: WithoutKernel, network: Network, x: State, t: PerImage) -> State:
+    """The score of the prior and, over the distance at which p_t changes, the network's output; for
+    SDEs without a kernel.
 
-    The label is 0 at t_min and 999 at T, and grows as log t.
+    At late times there is nothing left to learn, and the probability flow stands still. The label
+    is 0 at t_min and 999 at T, and grows as log t.
     """
+    of_prior = jax.grad(lambda x: sde.prior_log_prob(x).sum())(x)
+    return of_prior + network(x, _log_time_label(sde, t)) / expand(sde.length(t), x)
+
+
+def _log_time_label(sde: SDE, t: PerImage) -> PerImage:
     start = jnp.log(sde.t_min)
-    output = network(x, LABEL_SCALE * (jnp.log(t) - start) / (jnp.log(sde.T) - start))
-    return output / expand(sde.length(t), output)
+    return LABEL_SCALE * (jnp.log(t) - start) / (jnp.log(sde.T) - start)
 
 
 PARAMETERIZATIONS = {'noise': noise, 'score': score, 'ddpm': ddpm, 'smld': smld, 'edm': edm}
@@ -258,6 +263,13 @@ def edm_energy(
     inputs = [u, *fourier_features(y, expand(s, x), input_fourier)]
     output = network(jnp.concatenate(inputs, -1), _edm_label(sde, t))
     return sigma_data / s * output - 0.5 * _per_image(u**2)
+
+
+def beside_prior_energy(sde: WithoutKernel, network: Network, x: State, t: PerImage) -> PerImage:
+    """The log density of the prior and, over the distance at which p_t changes, the network's
+    output, whose gradient takes the place of that of `beside_prior`.
+    """
+    return sde.prior_log_prob(x) + network(x, _log_time_label(sde, t)) / sde.length(t)
 
 
 def _per_image(values: State) -> PerImage:

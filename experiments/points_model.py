@@ -30,15 +30,21 @@ class PointsModel:
         with network_fields():
             return self.network.init(key, jnp.zeros((1, 1, 1, self.dim)), jnp.ones(1))['params']
 
+    @property
+    def is_energy(self) -> bool:
+        """Whether the network gives one number for each vector."""
+        return isinstance(self.network, tuple(models.ENERGY_NETWORKS.values()))
+
     def process(self, params: Params) -> Process:
         """The process with the network's score, or with its log density."""
         read = jax.tree_util.Partial(self._read, params)
-        is_energy = isinstance(self.network, tuple(models.ENERGY_NETWORKS.values()))
-        return energy_process(self.sde, read) if is_energy else Process(self.sde, read)
+        return energy_process(self.sde, read) if self.is_energy else Process(self.sde, read)
 
     def _read(self, params: Params, x: State, t: PerImage) -> State | PerImage:
         def network(x, labels):
             output = self.network.apply({'params': params}, x[:, None, None], labels)
-            return output.reshape(x.shape) if output.ndim > 1 else output
+            return output if self.is_energy else output.reshape(x.shape)
 
-        return parameterization.by_length(self.sde, network, x, t)
+        if self.is_energy:
+            return parameterization.beside_prior_energy(self.sde, network, x, t)
+        return parameterization.beside_prior(self.sde, network, x, t)

@@ -79,7 +79,7 @@ def densities(rows: Mapping[str, Float[np.ndarray, 'times num dim']], titles: Se
             else:
                 axes.hist2d(x[:, 0], x[:, 1], bins=bins, cmap='Blues')
                 axes.set(aspect='equal', yticks=[])
-            axes.set(title=title if axes_of_row is panels[0] else '')
+            axes.set_title(title if name == next(iter(rows)) else '')
         axes_of_row[0].set(ylabel=name)
     return panels[0][0].figure
 

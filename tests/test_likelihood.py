@@ -10,7 +10,7 @@ import likelihood
 import sde_lib
 from choices import ArgumentError
 from datasets import quantization
-from parameterization import Process
+from parameterization import Process, energy_process
 from solvers import latents
 from solvers.ode import ODESolver
 from tests.support import counting, mixture
@@ -63,6 +63,19 @@ def test_log_prob_of_normal_data_is_exact():
     # The prior stands in for p_T, whose variance is 1.2e-4 off.
     gap = sde.prior_log_prob(found.latent) - exact(found.latent, sde.T)
     np.testing.assert_allclose(found.log_prob - gap, exact(x, t_min), atol=1e-4)
+
+
+def test_differences_of_an_energy_are_those_of_the_log_prob_by_the_ode():
+    """A density up to a constant, and that of its score, which the ODE finds whole."""
+    data, sde = mixture.example(2), sde_lib.VP()
+
+    def log_density(x, t):
+        return jax.vmap(lambda x, t: data.log_prob(x[None], sde, t)[0] + 7.0)(x, t)
+
+    process, x = energy_process(sde, log_density), data.sample(jax.random.key(1), 16)
+    found = log_prob_of(process, x, divergence='exact').log_prob
+    constants = process.log_density(x, jnp.full(16, sde.t_min)) - found
+    np.testing.assert_allclose(constants, 7.0, atol=2e-3)
 
 
 @pytest.mark.parametrize('solver', ['tsit5', 'dopri5'])

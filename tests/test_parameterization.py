@@ -314,3 +314,26 @@ def test_a_scalar_edm_network_sees_the_fourier_features_that_others_see():
     parameterization.edm(sde, first_channel, X, T, input_fourier=(0, 2))
     for energy, field in zip(*seen, strict=True):
         np.testing.assert_allclose(energy, field, rtol=1e-5, atol=1e-6)
+
+
+def test_beside_the_prior_a_network_of_nothing_leaves_the_probability_flow_still():
+    sde = sde_lib.DoubleWell()
+
+    def nothing(x, label):
+        return jnp.zeros_like(x)
+
+    score = parameterization.beside_prior(sde, nothing, X, T)
+    scale = np.abs(sde.drift(X, T)).max()
+    np.testing.assert_allclose(
+        sde.probability_flow(X, T, score), jnp.zeros_like(X), atol=1e-6 * scale
+    )
+
+    def scalar(x, label):
+        return jnp.sum(jnp.sin(x) * expand(1 + label, x), axis=(1, 2, 3))
+
+    def output(x, label):
+        return jnp.cos(x) * expand(1 + label, x)
+
+    energy = functools.partial(parameterization.beside_prior_energy, sde, scalar)
+    expected = parameterization.beside_prior(sde, output, X, T)
+    np.testing.assert_allclose(gradient(energy), expected, rtol=1e-4, atol=1e-4)

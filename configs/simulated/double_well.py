@@ -13,7 +13,7 @@ def get_config():
     config = base.simulated()
     config.model.width = 64
     config.training.batch_size = 256
-    config.training.num_steps = 2000
+    config.training.num_steps = 1000
     config.training.steps_per_dispatch = 100
     config.training.log_every = 200
     config.training.eval_every = 500
@@ -23,7 +23,7 @@ def get_config():
     config.optim.cosine_decay = True
     config.optim.ema_rate = 0.999
     config.optim.ema_warmup = True
-    config.sampling.num_samples = 5000
+    config.sampling.num_samples = 2000
     config.sampling.steps = 1000
     config.eval.batch_size = 1000
     return config
