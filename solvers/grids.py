@@ -6,6 +6,7 @@ consist of them.
 
 import contextlib
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +31,7 @@ class TimeGrid:
         """`steps` + 1 times from `t_start` (None: T) to `t_min`; of a chain the nearest levels,
         each once, so that there may be fewer.
         """
-        numbers = jax.tree.leaves((sde, t_min, t_start))
-        is_traced = any(isinstance(number, jax.core.Tracer) for number in numbers)
-        # Grids are constants of a program, unless the SDE is learned.
-        with contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval():
+        with constants(sde, t_min, t_start):
             start = sde.T if t_start is None else t_start
             times = TIME_GRIDS[self.spacing](sde, self.steps, start, t_min)
             return _levels(sde, times, t_min) if isinstance(sde, Chain) else times
@@ -44,6 +42,14 @@ class TimeGrid:
         """
         is_chain = isinstance(sde, Chain) and self.spacing == 'uniform'
         return 0.0 if is_chain and may_end_at_data else sde.t_min
+
+
+def constants(*given: Any) -> contextlib.AbstractContextManager[None]:
+    """Within it what is computed of these numbers, in trees, is a constant of a program, unless one
+    of them is traced, as those of an SDE that is learned.
+    """
+    is_traced = any(isinstance(number, jax.core.Tracer) for number in jax.tree.leaves(given))
+    return contextlib.nullcontext() if is_traced else jax.ensure_compile_time_eval()
 
 
 def _levels(sde: Chain, times: Grid, t_min: Number) -> Float[Array, 'levels']:

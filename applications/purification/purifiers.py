@@ -112,7 +112,8 @@ def ascent(process: Process, y: State, t: Scalar) -> Ascent:
 
 def time_of(sde: SDE, level: float) -> Scalar:
     """The time at which sigma / alpha is `level`; of a chain, the nearest one that has a score."""
-    return grids.known(sde, sde.time_at_log_snr(-2 * jnp.log(jnp.float32(level))))
+    with grids.constants(sde):
+        return grids.known(sde, sde.time_at_log_snr(-2 * jnp.log(jnp.float32(level))))
 
 
 def _dot(a: State, b: State) -> PerImage:
@@ -229,7 +230,6 @@ class DiffPure(Purifier):
         return isinstance(self.sampler, GridSampler)
 
     def __call__(self, image_keys, process, x):
-        # A number of Python if the SDE's are, so that grids are constants of the program.
         t = time_of(process.sde, self.level)
         x_t = process.sde.alpha(t) * self.noised(image_keys, x)
         own_keys = keys.fold_in(image_keys, SAMPLER)

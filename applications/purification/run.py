@@ -3,7 +3,6 @@
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,10 +28,14 @@ from experiments.experiment import Drawing, Experiment, Shown
 from experiments.reading import ImageFormat, plain_fields
 from experiments.score_model import ScoreModel
 from reports import pictures
+from sde_lib import SDE
+from solvers.sampler import Sampler
 from storage import files, fingerprints
 from storage.resumable import Arrays
+from training import Params
 
 SHOWN = 8  # images of a picture of attacks
+ASCENTS = ('adp', 'adp_published')  # which have a rate and a number of steps of their own
 PICTURE = 'purification.png'
 
 
@@ -51,29 +54,30 @@ def create_purifier(
     given = plain_fields(fields, only=('rate', 'steps') if fields.method in ASCENTS else ())
     if kind is PublishedADP:
         given['low'] = low
+    level, last = (1 - low) * fields.level, None
     if kind is DiffPure:
         given['sampler'] = _sampler(fields, of_score, model)
+        last = given['sampler'].t_min
     if model is not None:
-        check_level(fields.level, (1 - low) * fields.level, model)
-    return kind(level=(1 - low) * fields.level, **given)
+        check_level(fields.level, level, model.sde, last)
+    return kind(level=level, **given)
 
 
-ASCENTS = ('adp', 'adp_published')
-
-
-def check_level(said: float, level: float, model: ScoreModel) -> None:
-    """Raises InputError for a level of noise that the SDE never has."""
-    sde = model.sde
-    least, most = (float(jnp.exp(-0.5 * sde.log_snr(jnp.float32(t)))) for t in (sde.t_min, sde.T))
-    if not least < level < most:
-        scale = said / level
+def check_level(said: float, level: float, sde: SDE, t_min: float | None = None) -> None:
+    """Raises InputError for a `level` of noise, of pixels from 0 to 1 `said`, that the SDE has at
+    no time from `t_min` (None: its own) to T.
+    """
+    ends = jnp.array([sde.t_min if t_min is None else t_min, sde.T])
+    least, most = said / level * np.exp(-0.5 * np.asarray(sde.log_snr(ends)))
+    if not least < said < most:
         raise InputError(
-            f'purify.level: {said:g}; a number above {scale * least:.3g} and below '
-            f'{scale * most:.3g} needed, the noise that the score model knows'
+            f'purify.level: {said:g}; a number above {least:.3g} and below {most:.3g} needed, the '
+            'noise that the score model knows'
         )
 
 
-def _sampler(fields: ConfigDict, of_score: ConfigDict, model: ScoreModel):
+def _sampler(fields: ConfigDict, of_score: ConfigDict, model: ScoreModel) -> Sampler:
+    image_drawing.check_one_by_one(of_score, 'purification, in which images are independent')
     method = fields.sampler or of_score.sampling.method
     sampler = image_drawing.create_sampler(of_score, model.sde, method)
     if fields.steps is None:
@@ -226,7 +230,9 @@ def corrupt(
     return np.asarray(image_format.to_float(jnp.asarray(changed)))
 
 
-def _load_score(config: ConfigDict, image_format: ImageFormat) -> tuple[Any, Any, Any]:
+def _load_score(
+    config: ConfigDict, image_format: ImageFormat
+) -> tuple[ConfigDict, ScoreModel, Params] | tuple[None, None, None]:
     if not purifiers.PURIFIERS[config.purify.method].needs_score:
         return None, None, None
     if config.purify.workdir is None:

@@ -235,6 +235,19 @@ def test_a_flow_is_random_in_its_first_noise_alone():
     np.testing.assert_allclose(found, other, atol=1e-5)
 
 
+def test_chains_go_back_from_a_level_that_they_know():
+    """The network of a DDPM chain knows a thousand times; the nearest one is taken."""
+    sde = sde_lib.create('ddpm')
+    process, x = gaussian.correlated().process(sde), images()
+    t = purifiers.time_of(sde, LEVEL)
+    np.testing.assert_allclose(t * sde.num_scales, round(float(t) * sde.num_scales), rtol=1e-5)
+    sampler = sampling.create('pc', predictor='ancestral', steps=5)
+    purifier = DiffPure(level=LEVEL, sampler=sampler)
+    found = jax.jit(lambda x: purifier(KEYS, process, x))(x)
+    np.testing.assert_array_equal(found.nfe, 5)
+    assert np.all(np.isfinite(found.x))
+
+
 def test_loops_of_unknown_length_have_no_gradient():
     has_gradient = {
         name: DiffPure(sampler=sampling.create(name)).has_gradient for name in ('pc', 'heun', 'ode')
