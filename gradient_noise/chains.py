@@ -8,7 +8,7 @@ enters with the rate of the step, as the gradient does.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,7 @@ class Drawn(NamedTuple):
     weights: Float[Array, 'batch']
 
 
+@runtime_checkable
 class Chain(Protocol):
     """What a process is: the batch of a step."""
 

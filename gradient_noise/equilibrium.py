@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jaxtyping import Array, Float
@@ -27,7 +28,7 @@ from gradient_noise.chains import ExampleLoss, Examples
 from shapes import Scalar
 from training import Params
 
-Number = float | Float[Array, '*n']
+Number = float | Float[Array | np.ndarray, '*n']
 
 
 class Statistics(NamedTuple):
