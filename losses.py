@@ -36,7 +36,7 @@ from shapes import OneKey, PerImage, Scalar, State
 # Lengths of differences in float32, in each coordinate and in parts of sigma_t. Rounding makes an
 # error of 1e-7 / step^2 in second differences, of the log density, and of 1e-7 / step in the first
 # ones, of the score; what is cut off step^2 in both. docs/objectives.md has measurements.
-DENSITY_STEP, SCORE_STEP = 0.05, 0.01
+DENSITY_STEP, SCORE_STEP = 0.05, 0.003
 
 
 class Objective(Protocol):
