@@ -14,5 +14,5 @@ def get_config():
     config = base.get_config()
     config.training.stage = 'autoencoder'
     config.training.num_steps = 12_000
-    config.training.kl_warmup = 4000
+    config.training.kl_warmup = 1000
     return config
