@@ -82,14 +82,16 @@ def estimated(
 # What holds at rest
 
 
-def drift_of_length(R: Number, rate: float, weight_decay: float, substeps: float = 1) -> Number:
+def drift_of_length(
+    R: Number, rate: float, weight_decay: float, substeps: float | int = 1
+) -> Number:
     """By how much weight decay shortens |x|^2 in a step of SGD, over the rate: (2 lambda - eta
     lambda^2 / l) R / eta. For the SDE `substeps` is infinite.
     """
     return (2 * weight_decay - rate * weight_decay**2 / substeps) * R / rate
 
 
-def growth_of_length(G: Number, N: Number, substeps: float = 1) -> Number:
+def growth_of_length(G: Number, N: Number, substeps: float | int = 1) -> Number:
     """By how much gradients lengthen |x|^2, in the same unit: G / l + N. For the SDE `substeps` is
     infinite. At rest, and for a loss that does not change with the length, both are equal.
     """
@@ -108,7 +110,7 @@ def least_noise(C: float) -> float:
     return 1 / (C**2 - 1)
 
 
-def may_be_sde(G: Number, N: Number, C: float) -> bool | Array:
+def may_be_sde(G: Number, N: Number, C: float) -> bool | np.bool_ | Array:
     """Whether the SDE passes the test of `least_noise`; if not, it is off by more than C."""
     return N * (C**2 - 1) >= G
 

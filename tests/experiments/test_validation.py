@@ -16,7 +16,7 @@ from tests.experiments import test_configs
 FIELDS = {
     name: (kind, network)
     for kind, create in reversed(base.EXPERIMENTS.items())
-    for network in reversed(create(None)['model']['name'].allowed)
+    for network in reversed(fields.networks(create(None)) or (None,))
     for name in fields.flat(create(network))
 }
 
