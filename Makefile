@@ -1,6 +1,6 @@
 # make demo   train on digits, sample, measure: five to eight minutes on two cores
 # make install   what all of them need, into .venv
-# make test   the fast tests: nine minutes
+# make test   the fast tests: ten minutes
 # make test-slow   the others: ten
 # make test-newest PYTHON=python3.13   the fast tests with that Python and the newest packages, anew each time
 # make lint   style and formatting

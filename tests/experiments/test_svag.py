@@ -107,6 +107,7 @@ def test_the_minibatch_of_svag_is_half_of_a_batch():
 CONFIG = '--config=tests/tiny_svag.py'
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_with_the_same_bits_and_is_measured(tmp_path, monkeypatch):
     save = Checkpoints.save
 
