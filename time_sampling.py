@@ -138,6 +138,9 @@ TIME_SAMPLERS = {
     'fixed': fixed,
 }
 
+# Those of which a part of a batch has the law of all of it; the others share out the batch.
+INDEPENDENT = ('uniform', 'levels', 'fixed')
+
 
 def create(
     name: str, sde: SDE, log_sigma: tuple[float, float] = (-1.2, 1.2)

@@ -184,7 +184,7 @@ def simulated_score_model(name: str | None = None) -> Fields:
             )
         },
         'model': network(POINT_NETWORKS, name or 'residual_mlp'),
-        'optim': optim(),
+        'optim': optim_of_strata(),
         'training': {**run(), **implicit_score_matching()},
         'sampling': sampling_points(),
         'eval': {**evaluation(), **simulated_evaluation()},
@@ -715,6 +715,16 @@ def optim() -> Fields:
         'ema_warmup': Field(
             False, 'a faster average at first: min(ema_rate, (1 + step) / (10 + step))'
         ),
+    }
+
+
+def optim_of_strata() -> Fields:
+    """Without svag, whose halves of a batch have to be independent, where times are stratified."""
+    section = optim()
+    others = {name: create for name, create in training.OPTIMIZERS.items() if name != 'svag'}
+    return {
+        **{name: field for name, field in section.items() if name != 'substeps'},
+        'name': dataclasses.replace(section['name'], allowed=others),
     }
 
 

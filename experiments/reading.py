@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 import models
 import sde_lib
+import time_sampling
 import training
 from choices import InputError, choose, fields_of
 from datasets import loading, quantization
@@ -156,15 +157,28 @@ def minibatch(config: ConfigDict) -> Minibatch:
         return Minibatch(size, 1)
     if size % 2:
         raise InputError(f'training.batch_size: {size}; svag takes two halves of it, even needed')
-    if not config.training.replacement:
-        raise InputError(
-            'training.replacement: False; the two halves of a batch of svag have to be independent'
-        )
     if fields.grad_clip > 0:
         raise InputError(
             f'optim.grad_clip: {fields.grad_clip}; the noise of svag is not to be clipped, 0 needed'
         )
+    _check_halves(config.training)
     return Minibatch(size // 2, fields.substeps)
+
+
+def _check_halves(fields: ConfigDict) -> None:
+    """Raises InputError if the two halves of a batch are not independent of each other."""
+    if not fields.replacement:
+        raise InputError(
+            'training.replacement: False; the two halves of a batch of svag have to be independent'
+        )
+    shared_out = 'shares out times over a batch, whose two halves of svag have to be independent'
+    times, known = fields.get('time_sampler'), time_sampling.INDEPENDENT
+    if times not in (None, *known) and fields.get('noise', True):
+        raise InputError(
+            f'training.time_sampler: {times!r} {shared_out}; one of {", ".join(known)} needed'
+        )
+    if fields.get('importance') and fields.stage != 'autoencoder':
+        raise InputError(f'training.importance: True {shared_out}; False needed')
 
 
 def create_mean(config: ConfigDict) -> Callable[[PerImage], Scalar]:
