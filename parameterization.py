@@ -31,7 +31,7 @@ EnergyParameterization = Callable[[SDE, Network, State, PerImage], PerImage]
 @jax.tree_util.register_pytree_node_class
 @dataclasses.dataclass(frozen=True)
 class Process:
-    """A linear SDE, and the score of its marginals: `score(x, t)` is grad log p_t(x), or that of
+    """An SDE, and the score of its marginals: `score(x, t)` is grad log p_t(x), or that of
     p_t(x | y) with whatever it is conditioned on inside.
 
     An energy also has `log_density(x, t)`, log p_t(x) in nats but for a constant that may depend on

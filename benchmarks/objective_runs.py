@@ -6,9 +6,9 @@ The newest evaluation of each, with `--config.eval.quality="('classifier',)"`. T
 has the times and weights of the run.
 """
 
+import argparse
 import json
 import pathlib
-import sys
 
 from evaluation import quantities
 
@@ -31,14 +31,17 @@ def row(workdir: pathlib.Path) -> str:
     return f'| {" | ".join(cells)} |'
 
 
-def main(workdirs: list[str]) -> None:
+def main() -> None:
     """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('workdirs', nargs='+', type=pathlib.Path)
+    workdirs = parser.parse_args().workdirs
     header = 'objective', 'weighting', 'steps', 'test loss', 'denoising loss', 'bits/dim'
     print(f'| {" | ".join((*header, "`fd_classifier`, pc", "ode"))} |')
     print('| --- ' * 8 + '|')
     for workdir in workdirs:
-        print(row(pathlib.Path(workdir)), flush=True)
+        print(row(workdir), flush=True)
 
 
 if __name__ == '__main__':
-    main(sys.argv[1:])
+    main()
