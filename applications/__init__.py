@@ -4,6 +4,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from applications.conditional import run as conditional
+from applications.purification import measures as purification_measures
 from applications.purification import run as purification
 from datasets.classes import Classes
 from evaluation.batchwise import Measure
@@ -31,5 +32,5 @@ def create_measures(config: ConfigDict, experiment: Experiment, mesh: Mesh) -> l
     """
     # A classifier may stand behind a purifier.
     if 'robustness' in config.eval:
-        return purification.create_measures(config, experiment, mesh)
+        return purification_measures.create_measures(config, experiment, mesh)
     return []

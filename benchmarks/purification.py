@@ -61,7 +61,7 @@ AUTO = APGD(steps=40, restarts=3)
 NUM = {
     **dict.fromkeys(('none', 'noise', 'smoothing', 'one_step', 'adp'), 500),
     **dict.fromkeys(('sde', 'ode', 'adp5'), 200),
-    'published': 100,
+    'published': 200,
 }
 
 
@@ -110,7 +110,7 @@ def table_cells() -> list[Cell]:
     found += [Cell('smoothing', 'full', ADAPTIVE, eps, 500) for eps in RADII]
     for eps in RADII:
         for row in ('one_step', 'adp', 'sde', 'ode'):
-            num = 200 if row in ('one_step', 'adp') and eps == RADII[0] else 100
+            num = 500 if row == 'adp' and eps == RADII[0] else 200
             found += [Cell(row, knows, ADAPTIVE, eps, num) for knows in ('full', 'bpda')]
     return found
 

@@ -39,7 +39,7 @@ OUTSIDE = {
 # A config is read here, and travels no further.
 READ_CONFIGS = ('main', 'command_line', 'run_lib', 'applications', 'experiments', 'configs')
 READING_FILES = ('analysis/compile_ahead.py',)
-OF_APPLICATIONS = ('__init__.py', 'run.py', 'conditioning.py')
+OF_APPLICATIONS = ('__init__.py', 'run.py', 'measures.py', 'conditioning.py', 'settings.py')
 # Of tests/test_*.py: what they test is no single module.
 OF_THE_WHOLE = {
     *('architecture', 'bad_input', 'every_sampler', 'fuzz', 'interruptions', 'kills'),
@@ -109,7 +109,7 @@ def test_configs_are_read_at_the_edge(room):
             assert not parts & {'configs', 'ml_collections'}, path
 
 
-def test_of_an_application_one_file_reads_the_config_and_one_runs_it():
+def test_an_application_reads_the_config_where_it_is_set_up_and_run():
     for path in files('applications'):
         if path.name not in OF_APPLICATIONS:
             assert not any(name.startswith(('configs', 'ml_collections')) for name in imports(path))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import run_lib
-from applications.purification import run
+from applications.purification import settings
 from applications.purification.purifiers import ADP, DiffPure, Noise
 from choices import InputError
 from evaluation import corruptions, quantities
@@ -84,7 +84,7 @@ def test_a_network_of_classes_purifies_as_if_there_were_none(tmp_path):
 def purifier_of(**fields):
     config = tiny_config.get_config()
     config.purify.update(fields)
-    return run.create_purifier(config.purify, config, kinds.create(config).model, low=-1.0)
+    return settings.create_purifier(config.purify, config, kinds.create(config).model, low=-1.0)
 
 
 def test_levels_are_of_pixels_from_0_to_1():
