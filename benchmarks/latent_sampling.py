@@ -158,9 +158,11 @@ def main() -> None:
         drawn = of_run(params)
         sets = np.split(drawn.pixels, args.sets)
         values = [distance(loading.from_arrays(each)) for each in sets]
-        error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else float('nan')
+        told = f'{statistics.mean(values):.2f}'
+        if len(values) > 1:
+            told += f' ± {statistics.stdev(values) / len(values) ** 0.5:.2f}'
         print(
-            f'| {name} | {drawn.nfe.mean():.0f} | {statistics.mean(values):.2f} ± {error:.2f} '
+            f'| {name} | {drawn.nfe.mean():.0f} | {told} '
             f'| {per_second[name].clock:,.1f} | {per_second[name].core:,.1f} |',
             flush=True,
         )

@@ -110,7 +110,7 @@ def table_cells() -> list[Cell]:
     found += [Cell('smoothing', 'full', ADAPTIVE, eps, 500) for eps in RADII]
     for eps in RADII:
         for row in ('one_step', 'adp', 'sde', 'ode'):
-            num = 500 if row == 'adp' and eps == RADII[0] else 200
+            num = 100 if eps != RADII[0] else 500 if row == 'adp' else 200
             found += [Cell(row, knows, ADAPTIVE, eps, num) for knows in ('full', 'bpda')]
     return found
 
@@ -122,7 +122,7 @@ def strength_cells() -> list[Cell]:
     of_all += [APGD(steps=20, draws=4)]
     found = [Cell('none', 'blind', attack, RADII[0], 500) for attack in (PGD(steps=100), AUTO)]
     for row in ('smoothing', 'one_step', 'adp'):
-        num = 200 if row == 'smoothing' else 100
+        num = {'smoothing': 200, 'one_step': 100, 'adp': PART}[row]
         found += [Cell(row, 'full', attack, RADII[0], num) for attack in (ADAPTIVE, *of_all)]
     return found
 
