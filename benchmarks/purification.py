@@ -116,7 +116,9 @@ def table_cells() -> list[Cell]:
 
 
 def strength_cells() -> list[Cell]:
-    """Those that show what more steps, draws and another attack change, at the smallest radius."""
+    """Those that show what more steps, draws and another attack change, at the smallest radius; and
+    of more steps at the largest.
+    """
     of_all = [PGD(steps=steps, draws=4) for steps in (40, 100)]
     of_all += [PGD(steps=20, draws=draws) for draws in (1, 16)]
     of_all += [APGD(steps=20, draws=4)]
@@ -124,6 +126,8 @@ def strength_cells() -> list[Cell]:
     for row in ('smoothing', 'one_step', 'adp'):
         num = {'smoothing': 200, 'one_step': 100, 'adp': PART}[row]
         found += [Cell(row, 'full', attack, RADII[0], num) for attack in (ADAPTIVE, *of_all)]
+    for row in ('smoothing', 'one_step', 'adp'):
+        found += [Cell(row, 'full', attack, RADII[1], PART) for attack in (ADAPTIVE, of_all[1])]
     return found
 
 
@@ -199,19 +203,70 @@ def fill(networks: Networks, cells: list[Cell], until: float) -> None:
                 resumable.save(path, networks.find(cell, part))
 
 
-def table(workdir: pathlib.Path, cells: list[Cell]) -> Iterator[str]:
-    """Rows of the cells of which there is something."""
-    yield '| defence | attacker knows | attack | eps | images | mean logits | one run | all runs |'
-    yield '| --- ' * 8 + '|'
+def found_of(workdir: pathlib.Path, cell: Cell) -> Arrays | None:
+    """What there is of a cell, of all images so far."""
+    parts = [resumable.load(kept(workdir, cell, part)) for part in range(cell.num // PART)]
+    parts = [part for part in parts if part is not None]
+    return {k: np.concatenate([part[k] for part in parts]) for k in parts[0]} if parts else None
+
+
+def table(workdir: pathlib.Path, cells: list[Cell], knows: str) -> Iterator[str]:
+    """A row for each defence against one attacker, a column for each radius; of the blind one also
+    without an attack. Shares in per cent by mean logits, of single runs, of images that are right
+    in all runs; how many images.
+    """
+    others = (None,) if knows == 'blind' else ()
+    of_attacker = [cell for cell in cells if cell.knows in (knows, *others)]
+    columns = sorted({cell.eps for cell in of_attacker})
+    yield '| defence | ' + ' | '.join(f'{eps:g}' if eps else 'clean' for eps in columns) + ' |'
+    yield '| --- ' * (1 + len(columns)) + '|'
+    for row, (title, *_) in ROWS.items():
+        of_row = {cell.eps: cell for cell in of_attacker if cell.row == row}
+        found = [found_of(workdir, of_row[eps]) if eps in of_row else None for eps in columns]
+        if any(found):
+            yield '| ' + ' | '.join([title, *map(told, found)]) + ' |'
+
+
+def least_table(workdir: pathlib.Path, cells: list[Cell]) -> Iterator[str]:
+    """Of mean logits without an attack, and the least of all attackers at each radius, of defences
+    that adaptive ones were set on.
+    """
+    columns = [0.0, *sorted(RADII)]
+    yield '| defence | clean | ' + ' | '.join(f'{eps:g}' for eps in columns[1:]) + ' |'
+    yield '| --- ' * (1 + len(columns)) + '|'
+    for row in dict.fromkeys(cell.row for cell in cells if cell.knows == 'full'):
+        shown = []
+        for eps in columns:
+            of_eps = [cell for cell in cells if cell.row == row and cell.eps == eps]
+            found = [found_of(workdir, cell) for cell in of_eps]
+            shares = [quantities.mean('', 100 * each['by_mean']) for each in found if each]
+            least = min(shares, key=lambda share: share.value, default=None)
+            shown.append(f'{least.value:.1f} ± {least.standard_error:.1f}' if least else '')
+        yield '| ' + ' | '.join([ROWS[row].title, *shown]) + ' |'
+
+
+def strength_table(workdir: pathlib.Path, cells: list[Cell]) -> Iterator[str]:
+    """A row for each attack of which there is something."""
+    yield '| defence | attacker knows | attack | eps | right in per cent |'
+    yield '| --- ' * 5 + '|'
     for cell in cells:
-        parts = [resumable.load(kept(workdir, cell, part)) for part in range(cell.num // PART)]
-        parts = [part for part in parts if part is not None]
-        if parts:
-            found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            attack = '' if cell.attack is None else described(cell.attack)
-            told = [share(found[name]) for name in ('by_mean', 'single', 'always')]
-            of_cell = ROWS[cell.row].title, cell.knows or '', attack, f'{cell.eps:g}'
-            yield '| ' + ' | '.join([*of_cell, str(len(found['single'])), *told]) + ' |'
+        found = found_of(workdir, cell)
+        if found is not None:
+            attack = described(cell.attack)
+            cells_of = ROWS[cell.row].title, cell.knows, attack, f'{cell.eps:g}', told(found)
+            yield '| ' + ' | '.join(cells_of) + ' |'
+
+
+def told(found: Arrays | None) -> str:
+    """By mean logits with its standard error / of single runs / in all runs, of so many images."""
+    if found is None:
+        return ''
+    by_mean, single, always = (
+        quantities.mean('', 100 * found[name]) for name in ('by_mean', 'single', 'always')
+    )
+    error = by_mean.standard_error or 0
+    num = len(found['single'])
+    return f'{by_mean.value:.1f} ± {error:.1f} / {single.value:.0f} / {always.value:.0f} ({num})'
 
 
 def step_sizes(networks: Networks) -> Iterator[str]:
@@ -247,12 +302,6 @@ def step_of(
     return sizes / level**2, y
 
 
-def share(values: np.ndarray) -> str:
-    """Of images, in per cent, and its standard error."""
-    found = quantities.mean('', values)
-    return f'{100 * found.value:.1f} ± {100 * (found.standard_error or 0):.1f}'
-
-
 def described(attack: Attack) -> str:
     """Its name, steps, draws and restarts."""
     restarts = f', {attack.restarts} restarts' if attack.restarts > 1 else ''
@@ -261,7 +310,7 @@ def described(attack: Attack) -> str:
 
 
 def main() -> None:
-    """Prints the table, after the time that there is."""
+    """Prints the tables, after the time that there is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('workdir')
     parser.add_argument('--score', default='runs/demo')
@@ -270,17 +319,21 @@ def main() -> None:
     parser.add_argument('--minutes', type=float, default=1e9, help='0: what there is already')
     parser.add_argument('--steps', action='store_true', help='how long steps are, and no attacks')
     given = parser.parse_args()
-    until, tables = time.monotonic() + 60 * given.minutes, [table_cells(), strength_cells()]
+    until = time.monotonic() + 60 * given.minutes
+    cells, strength = table_cells(), strength_cells()
     sharding.use_cores(PART)
     program_cache.keep_programs()
     if given.steps:
         print('\n'.join(step_sizes(load(given))))
         return
     if given.minutes:
-        fill(load(given), [cell for cells in tables for cell in cells], until)
+        fill(load(given), [*cells, *strength], until)
     print(machine.name())
-    for cells in tables:
-        print('\n' + '\n'.join(table(pathlib.Path(given.workdir), cells)))
+    workdir = pathlib.Path(given.workdir)
+    for knows in ('blind', 'bpda', 'full'):
+        print(f'\n{knows}\n\n' + '\n'.join(table(workdir, cells, knows)))
+    print('\nleast\n\n' + '\n'.join(least_table(workdir, cells)))
+    print('\n' + '\n'.join(strength_table(workdir, strength)))
 
 
 if __name__ == '__main__':
