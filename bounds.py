@@ -15,9 +15,8 @@ exact. For N(0, s^2) and the exact score the bound's slack, beside the prior's d
 
 Of codes the integral, and the entropy of the noise at eps in the place of the two other terms, is
 the cross-entropy (Vahdat et al. 2021, arXiv:2106.05931, theorem 1). For the score of N(0, I) the
-integral is known: with p = sigmoid(log_snr) the residual's mean square is p^2 dim + p (1 - p)
-|x_0|^2, which is integrated over log_snr. So only the difference from it is sampled, by the same
-noise: a control variate, which leaves a fraction of the variance for codes that are nearly normal.
+integral is known. So only the difference from it is sampled, by the same noise: a control variate,
+which leaves a fraction of the variance for codes that are nearly normal.
 
 Dequantisation is a latent variable too: P(v) = E_u[p(v + u)] for uniform u, so that the mean of K
 densities bounds it more tightly than one (Burda et al. 2016, arXiv:1509.00519).
@@ -97,18 +96,8 @@ def cross_entropy(
         return ours - known
 
     found = _over_times(image_keys, sde, x0, num_draws, t_min, square)
-    known = losses.noise_entropy(sde, t_min, x0) + normal_integral(sde, x0, t_min)
+    known = losses.noise_entropy(sde, t_min, x0) + losses.normal_integral(sde, x0, t_min)
     return found._replace(bound=known + found.bound)
-
-
-def normal_integral(sde: SDE, x0: State, t_min: Number) -> PerImage:
-    """The integral from `t_min` to T of the module's docstring, for the score of N(0, I)."""
-    log_snr = sde.log_snr(jnp.array([t_min, sde.T]))
-    first, last = jax.nn.softplus(log_snr)
-    share, left = jax.nn.sigmoid(log_snr)
-    flat = x0.reshape(len(x0), -1)
-    dim = flat.shape[1]
-    return 0.5 * (dim * (first - last) + (jnp.sum(flat**2, axis=1) - dim) * (share - left))
 
 
 def _over_times(

@@ -51,6 +51,7 @@ class Arm(NamedTuple):
     algorithm: int
     is_mixed: bool
     importance: bool = True
+    control_variate: bool = False
 
 
 ARMS = [
@@ -60,6 +61,8 @@ ARMS = [
     Arm('sigma2', 2, is_mixed=True),
     Arm('sigma2', 3, is_mixed=True),
     Arm('likelihood', 1, is_mixed=True, importance=False),
+    Arm('likelihood', 1, is_mixed=True, control_variate=True),
+    Arm('sigma2', 3, is_mixed=True, control_variate=True),
     Arm('likelihood', 1, is_mixed=False),
     Arm('reweighted', 3, is_mixed=False),
     Arm('sigma2', 3, is_mixed=False),
@@ -80,6 +83,7 @@ def config_of(arm: Arm, of_autoencoder, seed: int, steps: int):
     training.prior_weighting = arm.weighting
     training.shared_times = arm.algorithm != 2
     training.importance = arm.importance
+    training.control_variate = arm.control_variate
     return config
 
 
@@ -146,7 +150,9 @@ def row(arm: Arm, found: list[resumable.Arrays], first: list[resumable.Arrays]) 
     less = bounds - references
     error = less.mean(axis=0).std(ddof=1) / DIGITS**0.5
     cells = [
-        f'`{arm.weighting}`' + ('' if arm.importance else ', uniform times'),
+        f'`{arm.weighting}`'
+        + ('' if arm.importance else ', uniform times')
+        + (', control variate' if arm.control_variate else ''),
         arm.algorithm,
         'yes' if arm.is_mixed else 'no',
         f'{bounds.mean():.2f}',

@@ -678,6 +678,12 @@ def evidence_training() -> Fields:
                 **first_time(),
             },
         ),
+        'control_variate': Field(
+            True,
+            'codes see of a draw the difference from N(0, I), whose part is known in the mean: '
+            'less noise, and no bias',
+            of={'training.stage': ('joint',)},
+        ),
     }
 
 

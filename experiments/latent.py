@@ -46,7 +46,11 @@ class LatentScoreModel(ImageExperiment):
         reading.check_time('training.t_min', fields.t_min, self.model.codes.sde)
         with fields_of('training', weighting='training.prior_weighting'):
             self._cross_entropy = losses.CodeCrossEntropy(
-                fields.prior_weighting, fields.shared_times, fields.importance, fields.t_min
+                fields.prior_weighting,
+                fields.shared_times,
+                fields.importance,
+                fields.control_variate,
+                fields.t_min,
             )
         self._is_balanced = fields.kl_balancing
         self._check_balancing()

@@ -106,10 +106,10 @@ def test_the_integral_of_the_normal_score_is_that_of_its_draws(sde):
     t_min = max(sde.t_min, 1e-3)
     process = Process(sde, sde.normal_score)
     draws = losses.cross_entropy(process, KEY, codes, t_min=t_min)
-    known = bounds.normal_integral(sde, codes[:1], t_min)
+    known = losses.normal_integral(sde, codes[:1], t_min)
     known += losses.noise_entropy(sde, t_min, codes)
     standard_error = draws.std(ddof=1) / np.sqrt(len(codes))
-    assert standard_error < 5e-3 * bounds.normal_integral(sde, codes[:1], t_min)[0]
+    assert standard_error < 5e-3 * losses.normal_integral(sde, codes[:1], t_min)[0]
     assert abs(draws.mean() - known[0]) < 4 * standard_error
 
 
