@@ -49,18 +49,17 @@ def get_config() -> ConfigDict:
 
 def convolutional() -> ConfigDict:
     """With a convolutional one, of digits in 32 x 32 pixels. Squares of 4 x 4 become channels, and
-    codes are 4 x 4 pixels of two groups of three channels.
+    codes are 2 x 2 pixels of 8 channels.
     """
     config = get_config()
     config.autoencoder.name = 'convolutional'
     config.autoencoder.margin = 2
     config.autoencoder.first_halvings = 2
-    config.autoencoder.nf = 24
-    config.autoencoder.ch_mult = (1, 2)
-    config.autoencoder.groups = 2
-    config.autoencoder.code_channels = 3
-    config.model.width = 384
+    config.autoencoder.nf = 32
+    config.autoencoder.ch_mult = (1, 2, 4)
+    config.autoencoder.code_channels = 8
 
     config.training.batch_size = 64
+    config.training.eval_every = 1000
     config.eval.divergence = 'rademacher'
     return config

@@ -16,5 +16,5 @@ def get_config():
     config.training.stage = 'joint'
     config.training.num_steps = 15_000
     config.training.t_min = 0.01
-    config.optim.lr = 2e-3
+    config.optim.lr = 1.5e-3
     return config

@@ -1,4 +1,4 @@
-r"""Binarised digits, a convolutional autoencoder alone, with two groups of codes N(0, I).
+r"""Binarised digits, a convolutional autoencoder alone, with codes N(0, I).
 
 python main.py --mode=train --workdir=runs/lsgm_convolutional_autoencoder \
     --config=configs/lsgm/small/convolutional_autoencoder.py
@@ -13,8 +13,7 @@ def get_config():
     """The first stage."""
     config = base.convolutional()
     config.training.stage = 'autoencoder'
-    config.training.num_steps = 8000
-    config.training.kl_warmup = 2500
-    config.training.kl_balancing = True
+    config.training.num_steps = 18_000
+    config.training.kl_warmup = 1500
     config.optim.lr = 3e-3
     return config
