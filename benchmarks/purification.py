@@ -6,7 +6,7 @@ Parts of 50 images are kept in WORKDIR, the first of all trials before the secon
 be stopped and goes on by the same command; `--minutes` begins no part after that time. By default
 the networks are those of `make demo`, runs/demo and runs/classifier, and that of
 configs/ve/mnist_classifier_clean.py, runs/clean; images are those of their test split, which none
-of them was trained on. Three quarters of an hour on two cores.
+of them was trained on. An hour and a half on two cores.
 """
 
 import argparse
@@ -110,7 +110,7 @@ def table_cells() -> list[Cell]:
     found += [Cell('smoothing', 'full', ADAPTIVE, eps, 500) for eps in RADII]
     for eps in RADII:
         for row in ('one_step', 'adp', 'sde', 'ode'):
-            num = 100 if eps != RADII[0] else 500 if row == 'adp' else 200
+            num = 500 if row == 'adp' and eps == RADII[0] else 200
             found += [Cell(row, knows, ADAPTIVE, eps, num) for knows in ('full', 'bpda')]
     return found
 
