@@ -6,7 +6,7 @@ Parts of 50 images are kept in WORKDIR, the first of all trials before the secon
 be stopped and goes on by the same command; `--minutes` begins no part after that time. By default
 the networks are those of `make demo`, runs/demo and runs/classifier, and that of
 configs/ve/mnist_classifier_clean.py, runs/clean; images are those of their test split, which none
-of them was trained on. An hour and a half on two cores.
+of them was trained on. About an hour and a half on two cores.
 """
 
 import argparse
