@@ -91,6 +91,15 @@ ROWS = {
 }
 
 
+# Which are compared digit by digit: the second under the same attack as the first.
+PAIRS = (
+    ('adp', 'smoothing', 'full', 0.1),
+    ('adp', 'published', 'blind', 0.3),
+    ('adp', 'one_step', 'blind', 0.3),
+    ('adp', 'one_step', 'full', 0.3),
+)
+
+
 class Cell(NamedTuple):
     """One number: a row of ROWS, what the attacker knows (None: there is no attack), the attack,
     its radius for pixels from 0 to 1, and how many images."""
@@ -245,6 +254,25 @@ def least_table(workdir: pathlib.Path, cells: list[Cell]) -> Iterator[str]:
         yield '| ' + ' | '.join([ROWS[row].title, *shown]) + ' |'
 
 
+def difference_table(workdir: pathlib.Path, cells: list[Cell]) -> Iterator[str]:
+    """Of two defences under the same attack, digit by digit, by mean logits."""
+    yield '| defence | less that of | attacker knows | eps | points | digits |'
+    yield '| --- ' * 6 + '|'
+    for row, other, knows, eps in PAIRS:
+        of_both = [c for name in (row, other) for c in cells if c[:2] == (name, knows)]
+        pair = [found_of(workdir, cell) for cell in of_both if cell.eps == eps]
+        if all(pair):
+            num = min(len(found['by_mean']) for found in pair)
+            ours, theirs = (found['by_mean'][:num].astype(float) for found in pair)
+            points = quantities.mean('', 100 * (ours - theirs))
+            told_of = f'{points.value:.1f} ± {points.standard_error:.1f}', str(num)
+            yield (
+                '| '
+                + ' | '.join([ROWS[row].title, ROWS[other].title, knows, f'{eps:g}', *told_of])
+                + ' |'
+            )
+
+
 def strength_table(workdir: pathlib.Path, cells: list[Cell]) -> Iterator[str]:
     """A row for each attack of which there is something."""
     yield '| defence | attacker knows | attack | eps | right in per cent |'
@@ -333,6 +361,7 @@ def main() -> None:
     for knows in ('blind', 'bpda', 'full'):
         print(f'\n{knows}\n\n' + '\n'.join(table(workdir, cells, knows)))
     print('\nleast\n\n' + '\n'.join(least_table(workdir, cells)))
+    print('\n' + '\n'.join(difference_table(workdir, cells)))
     print('\n' + '\n'.join(strength_table(workdir, strength)))
 
 
