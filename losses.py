@@ -313,7 +313,7 @@ class CodeCrossEntropy:
     weighting: str = 'likelihood'
     shared_times: bool = True
     importance: bool = True
-    control_variate: bool = False
+    control_variate: bool = True
     t_min: Number | None = None
 
     def __post_init__(self):
