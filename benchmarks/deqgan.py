@@ -11,7 +11,8 @@ with it.
 
 Each two networks (of EXP ten) are a line of the file, and what is there is not computed again;
 tables are made of all that is there, and say which factors were tried so far. All problems and
-losses take hours on two cores; the order of PROBLEMS is that of their worth.
+losses take fifteen hours on two cores; the order of PROBLEMS is that of their worth. `--networks 2
+--factors 1` gives a first look at the long ones, which a later run without these goes on from.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import itertools
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -143,8 +144,15 @@ class Runs:
         }
 
 
-def run_loss(results: Results, problem: str, loss: str, dtype: str) -> None:
-    """NUM networks at the published rates, some at the other FACTORS, and all at the chosen one."""
+def run_loss(
+    results: Results,
+    name: tuple[str, str, str],
+    num: int = NUM,
+    factors: Sequence[float] = FACTORS,
+) -> None:
+    """So many networks at the first of the factors of published rates, some at the others, and all
+    at the chosen one. The name is that of problem, loss and dtype."""
+    problem, loss, dtype = name
     config = config_of(problem)
     config.training.loss, config.training.dtype = loss, dtype
     published = config.optim.lr, config.discriminator.lr
@@ -152,17 +160,17 @@ def run_loss(results: Results, problem: str, loss: str, dtype: str) -> None:
 
     def some(factor, first):
         rates = [np.full(runs.at_once, factor * rate) for rate in published]
-        key = f'{of_factor(problem, loss, dtype, factor)}/{first}'
+        key = f'{of_factor(*name, factor)}/{first}'
         results.keep(key, lambda: runs(first, *rates))
 
     def all_at(factor):
-        for first in range(0, NUM, runs.at_once):
+        for first in range(0, num, runs.at_once):
             some(factor, first)
 
-    all_at(FACTORS[0])
-    for factor in FACTORS[1:]:
+    all_at(factors[0])
+    for factor in factors[1:]:
         some(factor, 0)
-    found = tried(results.rows, problem, loss, dtype)
+    found = tried(results.rows, *name)
     all_at(min(found, key=found.get))
 
 
@@ -216,18 +224,20 @@ def of_second_order(
     config.equation.points, config.training.batch_size = shape, int(np.prod(shape))
     config.solution.units, config.solution.blocks = units, blocks
     made = deqgan.create_training(config)
-    points = jnp.asarray(made.problem.grid(shape))
+    grids = {'residuals': made.problem.grid(shape), 'between': made.problem.finer_grid(shape)}
     search = jax.jit(lambda key: second_order.minimise(made, key, method, steps))
     keys = [jax.random.fold_in(jax.random.key(SEED), i) for i in range(3)]
     search = search.lower(keys[0]).compile()
-    rows = {name: [] for name in ('errors', 'residuals', 'steps', 'seconds', 'cpu_seconds')}
+    rows = {name: [] for name in ('errors', *grids, 'steps', 'seconds', 'cpu_seconds')}
     for key in keys:
         before, cpu = time.perf_counter(), time.process_time()
         found = jax.block_until_ready(search(key))
         rows['seconds'].append(time.perf_counter() - before)
         rows['cpu_seconds'].append(time.process_time() - cpu)
         rows['steps'].append(int(found.steps))
-        rows['residuals'].append(float(jnp.square(made.residual(found.params, points)).mean()))
+        for name, points in grids.items():
+            residual = made.residual(found.params, jnp.asarray(points))
+            rows[name].append(float(jnp.square(residual).mean()))
         one = jax.tree.map(lambda array: array[None], found.params)
         rows['errors'] += errors.mean_squared(made, one).tolist()
     return rows
@@ -308,9 +318,10 @@ def divergence_table(rows: dict[str, dict]) -> None:
 
 
 def second_order_table(rows: dict[str, dict]) -> None:
-    """Errors and seconds of three networks each."""
-    print('\n| problem | method | points | network | steps | errors | residuals | CPU s |')
-    print('| --- ' * 8 + '|')
+    """Errors and seconds of three networks each; residuals on the grid, and between its points."""
+    heads = 'problem', 'method', 'points', 'network', 'steps', 'errors', 'residuals', 'between'
+    print(f'\n| {" | ".join(heads)} | CPU s |')
+    print('| --- ' * 9 + '|')
     for told in SECOND_ORDER:
         row = rows.get(second_order_key(told))
         if row is None:
@@ -320,6 +331,7 @@ def second_order_table(rows: dict[str, dict]) -> None:
             f'| {problem} | `{method}` | {" x ".join(map(str, shape))} | {units} x {blocks} | '
             f'{", ".join(map(str, row["steps"]))} | {", ".join(map(scientific, row["errors"]))} | '
             f'{", ".join(map(scientific, row["residuals"]))} | '
+            f'{", ".join(map(scientific, row["between"]))} | '
             f'{", ".join(f"{s:.0f}" for s in row["cpu_seconds"])} |'
         )
 
@@ -332,15 +344,17 @@ def main() -> None:
     parser.add_argument('--losses', nargs='*', choices=objectives.LOSSES, default=objectives.LOSSES)
     parser.add_argument('--dtypes', nargs='*', default=('float32', 'float64'))
     parser.add_argument('--only', nargs='*', choices=PARTS, default=PARTS)
+    parser.add_argument('--networks', type=int, default=NUM, help='of a problem, a loss and a rate')
+    parser.add_argument('--factors', nargs='+', type=float, choices=FACTORS, default=FACTORS)
     args = parser.parse_args()
     jax.config.update('jax_num_cpu_devices', 2)
     args.results.parent.mkdir(parents=True, exist_ok=True)
     results = Results(args.results)
     if 'losses' in args.only:
-        for problem, loss, dtype in itertools.product(args.problems, args.losses, args.dtypes):
-            if dtype == 'float32' or problem in IN_FLOAT64:
-                with jax.enable_x64(dtype == 'float64'):
-                    run_loss(results, problem, loss, dtype)
+        for name in itertools.product(args.problems, args.losses, args.dtypes):
+            if name[2] == 'float32' or name[0] in IN_FLOAT64:
+                with jax.enable_x64(name[2] == 'float64'):
+                    run_loss(results, name, args.networks, args.factors)
     if 'as_published' in args.only:
         for problem in args.problems:
             run_as_published(results, problem)
