@@ -287,10 +287,11 @@ def losses_table(rows: dict[str, dict]) -> None:
         problem, loss, dtype = name
         values = np.nan_to_num(found['errors'], nan=np.inf)
         cells = map(scientific, (values.min(), np.median(values), values.max()))
+        seconds = float(f'{found["cpu_seconds"]:.2g}')
         told = f'{factor:g} of {", ".join(f"{known:g}" for known in sorted(of_factors))}'
         print(
             f'| {problem} | `{loss}` | {dtype} | {told} | {" | ".join(cells)} | '
-            f'{(values > LOST).sum()} of {len(values)} | {found["cpu_seconds"]:.2g} |'
+            f'{(values > LOST).sum()} of {len(values)} | {seconds:g} |'
         )
 
 
