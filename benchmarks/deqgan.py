@@ -11,8 +11,9 @@ with it.
 
 Each two networks (of EXP ten) are a line of the file, and what is there is not computed again;
 tables are made of all that is there, and say which factors were tried so far. All problems and
-losses take fifteen hours on two cores; the order of PROBLEMS is that of their worth. `--networks 2
---factors 1` gives a first look at the long ones, which a later run without these goes on from.
+losses take ten to fifteen hours on two cores; the order of PROBLEMS is that of their worth.
+`--networks 2 --factors 1` gives a first look at the long ones, which a later run without these goes
+on from.
 """
 
 import argparse
