@@ -358,10 +358,10 @@ def main() -> None:
     args.results.parent.mkdir(parents=True, exist_ok=True)
     results = Results(args.results)
     if 'losses' in args.only:
-        for name in itertools.product(args.problems, args.losses, args.dtypes):
-            if name[2] == 'float32' or name[0] in IN_FLOAT64:
-                with jax.enable_x64(name[2] == 'float64'):
-                    run_loss(results, name, args.networks, args.factors)
+        for problem, loss, dtype in itertools.product(args.problems, args.losses, args.dtypes):
+            if dtype == 'float32' or problem in IN_FLOAT64:
+                with jax.enable_x64(dtype == 'float64'):
+                    run_loss(results, (problem, loss, dtype), args.networks, args.factors)
     if 'as_published' in args.only:
         for problem in args.problems:
             run_as_published(results, problem)
